@@ -1,0 +1,45 @@
+# Everything runs in .venv, which every target makes by itself. Python 3.11 or newer is enough.
+PYTHON ?= python3
+RUN := .venv/bin/python
+SERVERS := $(RUN) -m project.services run --throwaway
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test check format mutants clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Make .venv with all that the project needs
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it: make PYTHON=python3.x")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+demo: .venv/installed ## Send 500 messages through a storm of kills (SEED=, KILLS=)
+	@$(RUN) -m notifications.demo
+
+serve: .venv/installed ## Look at what the demo left: admin, worker and mail catcher (PORT=)
+	@$(RUN) -m notifications.demo.serve
+
+test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest)
+	$(SERVERS) $(RUN) -m pytest $(ARGS)
+
+check: .venv/installed ## Format, lint, types, import contracts, Django's checks, migrations
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	$(SERVERS) .venv/bin/mypy
+	.venv/bin/lint-imports
+	$(SERVERS) sh -c '$(RUN) manage.py check --database default && $(RUN) manage.py makemigrations --check --dry-run'
+
+format: .venv/installed ## Put the code into its format
+	.venv/bin/ruff check --fix --quiet .
+	.venv/bin/ruff format .
+
+mutants: .venv/installed ## Break the app line by line, and see a test fail for each
+	$(SERVERS) $(RUN) -m tests.mutants $(ARGS)
+
+clean: ## Remove what the targets made, the demo's servers and their data too
+	-$(RUN) -m project.services clean
+	rm -rf .venv .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
