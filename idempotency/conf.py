@@ -1,0 +1,58 @@
+"""Every setting with its default and meaning. The only reader of Django's settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conf:
+    """The dict ``IDEMPOTENCY`` of the Django settings. Nothing in it is required."""
+
+    DATABASE: str = "default"
+    """Alias of the database that holds the records, and the effects of transactional jobs."""
+
+    LEASE: timedelta = timedelta(minutes=5)
+    """How long a leased attempt may stay silent before it counts as dead."""
+
+    RETENTION: timedelta = timedelta(days=30)
+    """How long a settled record is kept. Longer than the longest time in which the same message
+    can come back: afterwards it runs again."""
+
+    STORE_RESULT: bool = True
+    """Whether results are stored, so that a duplicate is answered with the first one's result."""
+
+    MAX_RESULT_BYTES: int = 256 * 1024
+    """The largest result that is stored, in bytes of its JSON text."""
+
+    STORE_KEY: bool = False
+    """Whether a readable form of the key, at most 200 characters, is kept beside its hash."""
+
+    KEY_SECRETS: tuple[str, ...] = ()
+    """Secrets for HMAC-SHA-256 instead of SHA-256. The first signs; all are locked and looked
+    up. Rotate in two deploys: first ``[old, new]`` everywhere, then ``[new, old]``."""
+
+
+def conf() -> Conf:
+    """Read the settings now; never cached, so ``override_settings`` just works.
+
+    Raises:
+        ImproperlyConfigured: An option is not known, or the secrets are not a list of texts.
+    """
+    given = getattr(settings, "IDEMPOTENCY", {})
+    unknown = given.keys() - {field.name for field in fields(Conf)}
+    if unknown:
+        raise ImproperlyConfigured(
+            f"Unknown IDEMPOTENCY settings: {', '.join(sorted(unknown))}. "
+            f"Known are: {', '.join(field.name for field in fields(Conf))}."
+        )
+    secrets = given.get("KEY_SECRETS", ())
+    if isinstance(secrets, str) or not all(isinstance(s, str) and s for s in secrets):
+        raise ImproperlyConfigured(
+            "IDEMPOTENCY['KEY_SECRETS'] must be a list of secrets, each a str that is not empty."
+        )
+    return Conf(**given)
