@@ -1,0 +1,69 @@
+"""Records, events and parked messages: to be looked at, not edited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
+
+if TYPE_CHECKING:
+    Base = admin.ModelAdmin[Any]
+else:
+    Base = admin.ModelAdmin
+
+
+class ReadOnlyAdmin(Base):
+    """Newest first, and found by hash."""
+
+    ordering = ["-id"]
+    sortable_by = ["id"]
+    search_fields = ["key_hash"]
+    search_help_text = "Key hash: 32 hex digits."
+    show_full_result_count = False
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Exact, so that the unique index serves it."""
+        if not search_term:
+            return queryset, False
+        try:
+            return queryset.filter(key_hash=UUID(search_term.strip())), False
+        except ValueError:
+            return queryset.none(), False
+
+    @admin.display(description="key hash", ordering=None)
+    def hash(self, row: Any) -> str:
+        return str(row.key_hash.hex)
+
+
+@admin.register(IdempotencyRecord)
+class RecordAdmin(ReadOnlyAdmin):
+    list_display = ["id", "state", "scope", "hash", "attempt", "task_id", "created_at"]
+    list_filter = ["state"]
+
+
+@admin.register(IdempotencyEvent)
+class EventAdmin(ReadOnlyAdmin):
+    list_display = ["id", "at", "kind", "scope", "hash", "attempt", "worker", "note"]
+    list_filter = ["kind"]
+
+
+@admin.register(ParkedMessage)
+class ParkedMessageAdmin(ReadOnlyAdmin):
+    list_display = ["id", "created_at", "task_id", "hash"]

@@ -1,0 +1,18 @@
+"""The Django application."""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from django.apps import AppConfig
+
+
+class IdempotencyConfig(AppConfig):
+    """``INSTALLED_APPS = [..., "idempotency"]``."""
+
+    name = "idempotency"
+    verbose_name = "Idempotency"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        if find_spec("celery"):
+            import_module("idempotency.contrib.celery")

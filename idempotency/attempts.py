@@ -1,0 +1,194 @@
+"""The attempt now running, and the delivery that brought it here."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+from idempotency.exceptions import EffectNotMarked, NoAttempt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Delivery:
+    """How a call came here: by itself, or in a message of a broker.
+
+    This class is the call by itself; ``contrib`` has one for each kind of broker client.
+    """
+
+    #: The message's identity for ``TASK_ID``, or None.
+    message: tuple[str, int] | None = None
+    task_id: str | None = None
+    #: Whether this message may have been delivered before. A hint to look first, no more.
+    repeated: bool = False
+    #: The time after which the broker's client kills the body, or None.
+    time_limit: timedelta | None = None
+
+    def is_failure(self, error: Exception) -> bool:
+        """Whether an error of the body says that the job failed."""
+        return True
+
+    def cause_of(self, error: BaseException) -> BaseException | None:
+        """The error that tells whether there was an effect."""
+        return error
+
+    def park(self, using: str, key_hash: UUID, generation: int) -> bool:
+        """Keep the message until the doubt is resolved. False: there is no doubt any more."""
+        return True
+
+    def answer(self, error: Exception) -> BaseException:
+        """What to raise instead of an error of ours, when the message must not end with it."""
+        return error
+
+    def consumes_result(self) -> bool:
+        """Whether somebody behind this call waits for its result."""
+        return False
+
+
+#: Filled by ``contrib``: finds the delivery whose body is the given function, or None.
+delivery_finders: list[Callable[[Callable[..., Any]], Delivery | None]] = []
+
+
+def delivery_of(function: Callable[..., Any]) -> Delivery:
+    """The delivery of which ``function`` is the body, else a plain call."""
+    for find in delivery_finders:
+        found = find(function)
+        if found is not None:
+            return found
+    return Delivery()
+
+
+def owner() -> str:
+    """``host:pid`` of this process: for people, never for a decision."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def provider_key(key_hash: UUID, generation: int) -> UUID:
+    """The key to send to a provider: the same for every attempt, new after *allow again*.
+
+    Shaped like a version 5 UUID (RFC 9562, section 5.5), so that it fits every provider.
+    """
+    digest = sha256(b"provider-key\0" + key_hash.bytes + generation.to_bytes(8, "big"))
+    return UUID(bytes=digest.digest()[:16], version=5)
+
+
+class Held(Protocol):
+    """What a leased run lets its body do."""
+
+    def effect_begins(self) -> None: ...
+    def settling(self, result: object) -> AbstractContextManager[None]: ...
+
+
+class Attempt:
+    """One run of the body under one claim.
+
+    Attributes:
+        number: Counted from 1, over all attempts of the record.
+        key_hash: The record's key hash, 32 hex digits.
+        provider_key: The idempotency key to send to a provider.
+        connection: The connection whose transaction this attempt owns, or None when leased.
+    """
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        key_hash: UUID,
+        hashes: tuple[UUID, ...] = (),
+        generation: int = 1,
+        connection: Any = None,
+        held: Held | None = None,
+    ) -> None:
+        self.number = number
+        self.key_hash = key_hash.hex
+        self.provider_key = provider_key(key_hash, generation)
+        self.hashes = frozenset(hashes)
+        self.connection = connection
+        self.outer: Attempt | None = None
+        #: Set by a joined call that was refused: this transaction must not commit without it.
+        self.doomed_by: Exception | None = None
+        self._held = held
+
+    def effect_begins(self) -> None:
+        """Mark, durably, that the effect begins now. From here on a death is a doubt.
+
+        Raises:
+            LeaseLost: The claim is no longer this attempt's. Do not cause the effect.
+            EffectNotMarked: The policy is not ``Leased(..., marks_effect=True)``.
+            InsideTransaction: The mark would be committed only later, with somebody's transaction.
+        """
+        self._leased("effect_begins").effect_begins()
+
+    def settling(self, result: object = None) -> AbstractContextManager[None]:
+        """A block whose rows commit together with the settlement of this attempt, or not at all.
+
+        Args:
+            result: What the call returns, now and in every replay. What the body itself returns
+                afterwards is not used.
+
+        Raises:
+            LeaseLost: The claim is no longer this attempt's; the rows of the block roll back.
+            EffectNotMarked: The policy is not ``Leased``.
+            ResultNotStorable: ``result`` cannot be stored; the block did not run.
+        """
+        return self._leased("settling").settling(result)
+
+    def _leased(self, method: str) -> Held:
+        if self._held is None:
+            raise EffectNotMarked(
+                f"{method}() belongs to policy=Leased(...). This attempt is Transactional: its "
+                "rows commit together with the record anyway.",
+                key=self.key_hash,
+            )
+        return self._held
+
+    def within(self, connection: Any) -> Iterator[Attempt]:
+        """This attempt and those around it that share the transaction of ``connection``."""
+        attempt: Attempt | None = self
+        while attempt is not None:
+            if attempt.connection is connection:
+                yield attempt
+            attempt = attempt.outer
+
+
+_current: ContextVar[Attempt | None] = ContextVar("idempotency_attempt", default=None)
+
+
+def current_attempt() -> Attempt:
+    """The attempt whose body is running.
+
+    Raises:
+        NoAttempt: No body of ours is running here.
+    """
+    attempt = _current.get()
+    if attempt is None:
+        raise NoAttempt(
+            "No attempt is running here: current_attempt() works inside the body of a function "
+            "under @idempotent, or of one called by execute(), and in the same thread."
+        )
+    return attempt
+
+
+def transaction_owner(connection: Any) -> Attempt | None:
+    """The innermost attempt that owns the open transaction of ``connection``, or None."""
+    attempt = _current.get()
+    return next(attempt.within(connection), None) if attempt else None
+
+
+@contextmanager
+def running(attempt: Attempt) -> Iterator[None]:
+    """Make ``attempt`` the current one for the time of its body."""
+    attempt.outer = _current.get()
+    token = _current.set(attempt)
+    try:
+        yield
+    finally:
+        _current.reset(token)

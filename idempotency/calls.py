@@ -1,0 +1,209 @@
+"""A call, its outcome, and the part that both runners share: look, judge, answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from django.db import DatabaseError, InterfaceError
+
+from idempotency import results
+from idempotency.attempts import Delivery, transaction_owner
+from idempotency.conf import conf
+from idempotency.exceptions import (
+    AlreadyRunning,
+    InDoubt,
+    KeyReused,
+    ResultNotStored,
+    TransactionLost,
+)
+from idempotency.keys import Key
+from idempotency.models import Kind
+from idempotency.policies import Policy
+from idempotency.states import State
+from idempotency.storage import Entry, Look, Seen, Storage, storage_for
+
+logger = logging.getLogger("idempotency")
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+#: How often a transaction is begun anew when it was lost, or when somebody was faster.
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[R]):
+    """What a call came to.
+
+    Attributes:
+        result: What the body returned, in the form in which it is stored: a tuple is a list here,
+            in the first run as in every replay.
+        replayed: Whether it comes from an earlier run, so that the body did not run now.
+    """
+
+    result: R
+    replayed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A body with its arguments, its key, and all that was declared about it."""
+
+    function: Callable[[], Any]
+    key: Key
+    policy: Policy
+    delivery: Delivery = field(default_factory=Delivery)
+    using: str | None = None
+    retention: timedelta | None = None
+    store_result: bool | None = None
+
+    @cached_property
+    def entry(self) -> Entry:
+        return Entry(
+            key=self.key,
+            readable=self.key.readable if conf().STORE_KEY else None,
+            task_id=self.delivery.task_id,
+            retention=conf().RETENTION if self.retention is None else self.retention,
+        )
+
+    def encode(self, value: object) -> str | None:
+        """The text that is stored of a result; None when results are not stored."""
+        stored = conf().STORE_RESULT if self.store_result is None else self.store_result
+        return results.encode(value, limit=conf().MAX_RESULT_BYTES) if stored else None
+
+
+def decoded(text: str | None, otherwise: object = None) -> Any:
+    """What every caller gets of a result: the stored form, if there is one."""
+    return otherwise if text is None else results.decode(text)
+
+
+class RecordChangedError(Exception):
+    """Somebody was faster since the look: begin again from message 1. Never leaves a runner."""
+
+
+class DoubtFoundError(Exception):
+    """The record is in doubt, or has to be put there. Never leaves a runner."""
+
+    def __init__(self, seen: Seen) -> None:
+        super().__init__()
+        self.seen = seen
+
+
+class Run:
+    """One call on its way to its outcome."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.entry = call.entry
+        self.delivery = call.delivery
+        self.storage: Storage = storage_for(call.using or conf().DATABASE)
+
+    @property
+    def hex(self) -> str:
+        return self.call.key.hashes[0].hex
+
+    @property
+    def named(self) -> str:
+        """How messages call the key: its value may be a secret."""
+        return f"key {self.hex} of {self.call.key.scope}"
+
+    def persist(self, step: Callable[[], T], is_transient: Callable[[BaseException], bool]) -> T:
+        """``step``, begun anew when its transaction was lost or somebody was faster.
+
+        Raises:
+            InDoubt: The record is in doubt, and the message is safe.
+            TransactionLost: It was lost too often.
+        """
+        lost: BaseException | None = None
+        for _ in range(TRIES):
+            try:
+                try:
+                    return step()
+                except DoubtFoundError as found:
+                    self._stop_in_doubt(found.seen)
+            except RecordChangedError as changed:
+                lost = changed.__cause__
+            except (DatabaseError, InterfaceError) as error:
+                if not is_transient(error):
+                    raise
+                lost = error
+        raise TransactionLost(
+            f"The transaction of {self.named} was lost {TRIES} times in a row. Nothing of it is "
+            "known to stand, and it is safe to deliver it again.",
+            key=self.hex,
+        ) from lost
+
+    def judge(self, look: Look) -> Seen | None:
+        """The record if it answers this call, None if the body may run; else raise."""
+        seen = look.seen
+        if seen is not None and not (seen.state is State.SUCCEEDED and seen.expired):
+            if seen.state is State.SUCCEEDED:
+                self.compare(seen)
+                return seen
+            self._refuse_unsettled(seen)
+            # What a transaction rolled back protects nothing; a provider has seen a leased one.
+            if seen.policy is not None:
+                self.compare(seen)
+        if not look.locked:
+            raise self.busy()
+        return None
+
+    def _refuse_unsettled(self, seen: Seen) -> None:
+        if seen.state is State.RUNNING and seen.lease_left > 0:
+            raise self.busy(f" Its lease runs out in {seen.lease_left:.0f} s, unless renewed.")
+        # A lapsed claim is judged by the policy it was made under; so far there is HOLD only.
+        if seen.state is State.IN_DOUBT or (seen.state is State.RUNNING and seen.effect_begun):
+            raise DoubtFoundError(seen)
+
+    def compare(self, seen: Seen) -> None:
+        """Raise KeyReused if the record was made with other arguments."""
+        fingerprint = self.call.key.fingerprint_for(seen.key_hash)
+        if None not in (fingerprint, seen.fingerprint) and fingerprint != seen.fingerprint:
+            raise KeyReused(
+                f"The {self.named} was used before with other arguments, so the body did not run. "
+                "Use another key for another effect, or leave out of fingerprint= what may differ.",
+                key=self.hex,
+            )
+
+    def busy(self, detail: str = "") -> AlreadyRunning:
+        return AlreadyRunning(
+            f"The {self.named} is running in another attempt; the body did not run here.{detail} "
+            "Try again later.",
+            key=self.hex,
+        )
+
+    def _stop_in_doubt(self, seen: Seen) -> None:
+        """Raise InDoubt once the message is safe; return if there is no doubt any more."""
+        if seen.state is State.RUNNING and self.storage.doubt_lapsed(seen):
+            self.announce(
+                Kind.IN_DOUBT,
+                key_hash=seen.key_hash,
+                attempt=seen.attempt,
+                note="The lease ran out after the effect began.",
+            )
+        if self.delivery.park(self.storage.using, seen.key_hash, seen.generation):
+            raise InDoubt(
+                f"The {self.named} is in doubt: attempt {seen.attempt} stopped between its effect "
+                "and its record. Look at the other side, then resolve it; nothing runs until then.",
+                key=seen.key_hash.hex,
+            )
+
+    def replay(self, seen: Seen) -> Outcome[Any]:
+        """Answer a duplicate with the stored result."""
+        if seen.result is None and self.delivery.consumes_result():
+            raise ResultNotStored(
+                f"The {self.named} succeeded without a stored result, and the next step waits for "
+                "one. The body did not run again; start the next step yourself.",
+                key=self.hex,
+            )
+        if not transaction_owner(self.storage.connection):
+            self.announce(Kind.DUPLICATE, key_hash=seen.key_hash, attempt=seen.attempt)
+        return Outcome(decoded(seen.result), replayed=True)
+
+    def announce(self, kind: Kind, **columns: Any) -> None:
+        self.storage.announce(kind, self.entry, redelivered=self.delivery.repeated, **columns)

@@ -1,0 +1,120 @@
+"""``@idempotent``: a function and a policy become calls of the algorithm."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+from idempotency import execution
+from idempotency.attempts import delivery_of
+from idempotency.calls import Call
+from idempotency.conf import conf
+from idempotency.exceptions import IdempotencyError
+from idempotency.keys import OTHER_ARGUMENTS, Keying, KeySpec
+from idempotency.policies import Leased, Policy, Transactional, check_policy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def idempotent(
+    *misuse: object,
+    key: KeySpec | None = None,
+    policy: Policy = Transactional(),  # noqa: B008 frozen
+    scope: str | None = None,
+    fingerprint: KeySpec | None = OTHER_ARGUMENTS,
+    using: str | None = None,
+    retention: timedelta | None = None,
+    store_result: bool | None = None,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Run a function once for a key, however often it is called or delivered.
+
+    Stands below ``@shared_task``. A duplicate returns the first run's result. In a Celery task, a
+    delivery whose key is running elsewhere is published again for later, and one whose key is in
+    doubt is parked until the doubt is resolved; in a plain call both are raised.
+
+    Args:
+        key: What makes two calls the same intended effect: a path into the arguments
+            (``"order_id"``, ``"event.detail.id"``), a tuple of paths, a callable that takes the
+            same arguments, ``ALL_ARGUMENTS`` or ``TASK_ID``.
+        policy: The promise. See :class:`Transactional` and :class:`Leased`.
+        scope: What keys are unique within. Default: module and name of the function; give one so
+            that moving the function forgets nothing.
+        fingerprint: What two calls with one key must share: takes what ``key`` takes, or None.
+            Default: the arguments that no path of the key enters.
+        using: Database alias. Default: the setting ``DATABASE``.
+        retention: How long the settled record is kept. Default: the setting ``RETENTION``.
+        store_result: Whether the result is stored. Default: the setting ``STORE_RESULT``.
+
+    Raises:
+        TypeError: At import, when the decorator cannot do what it says there.
+
+    The decorated function raises what :func:`execute` raises.
+    """
+    if misuse:
+        key = None  # a bare @idempotent: Keying lists the choices
+    check_policy(policy)
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        _refuse_misuse(function)
+        keying = Keying(function, key=key, fingerprint=fingerprint, scope=scope)
+        if keying.uses_task_id and isinstance(policy, Leased):
+            raise TypeError(
+                f"key=TASK_ID does not go with Leased on {keying.scope}: a message sent anew could "
+                "never reach its old doubt. Choose a key from the arguments."
+            )
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            delivery = delivery_of(function)
+            call = Call(
+                function=functools.partial(function, *args, **kwargs),
+                key=keying.key_for(
+                    args, kwargs, message=delivery.message, secrets=conf().KEY_SECRETS
+                ),
+                policy=policy,
+                delivery=delivery,
+                using=using,
+                retention=retention,
+                store_result=store_result,
+            )
+            try:
+                result: R = execution.run(call).result
+            except IdempotencyError as error:
+                answer = delivery.answer(error)
+                if answer is error:
+                    raise
+                raise answer from error
+            return result
+
+        # Celery checks the arguments of .delay() against this; through *args it could not.
+        wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined] # read by inspect
+        wrapper.__idempotent__ = True  # type: ignore[attr-defined] # seen by _refuse_misuse
+        return wrapper
+
+    if misuse:
+        return decorate(misuse[0])  # type: ignore[return-value,arg-type] # it raises
+    return decorate
+
+
+def _refuse_misuse(function: Any) -> None:
+    name = getattr(function, "__qualname__", None) or getattr(function, "name", repr(function))
+    if not inspect.isfunction(function):
+        raise TypeError(
+            f"@idempotent on {name} was given a {type(function).__name__}, not a function. Put it "
+            "below @shared_task or @task: swap the two decorators."
+        )
+    if hasattr(function, "__idempotent__"):
+        raise TypeError(f"@idempotent was applied twice to {name}. Keep one.")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"@idempotent cannot run async def {name}: Celery does not await it, and Django's "
+            "transactions are synchronous. Make it a plain function."
+        )
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"@idempotent cannot run the generator {name}: calling it runs nothing. Return a list."
+        )

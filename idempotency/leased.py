@@ -1,0 +1,267 @@
+"""Claim - COMMIT - body - settle if the fencing token still matches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from django.db import DatabaseError, InterfaceError
+
+from idempotency.attempts import Attempt, running
+from idempotency.calls import Call, Outcome, RecordChangedError, Run, decoded
+from idempotency.conf import conf
+from idempotency.exceptions import (
+    EffectNotMarked,
+    LeaseLost,
+    ResultNotStorable,
+    TransactionLost,
+)
+from idempotency.heartbeat import Heartbeat
+from idempotency.models import Kind
+from idempotency.policies import Leased
+from idempotency.querysets import Claim
+from idempotency.storage import Look, Seen
+
+logger = logging.getLogger("idempotency")
+
+#: Without a hard time limit of the task, a body counts as hung after this time.
+MAX_RUN = timedelta(hours=1)
+
+
+class LeasedRun(Run):
+    """The effect is tried by one holder at a time, and never repeated blindly."""
+
+    def __init__(self, call: Call, policy: Leased) -> None:
+        super().__init__(call)
+        self.policy = policy
+        #: The same for all tries of the claim: one whose reply was lost is recognised by it.
+        self.claim_id = uuid4()
+        self.claim: Claim | None = None
+        self.number = 1
+        self.generation = 1
+        self.effect_begun = not policy.marks_effect
+        self.has_settled = False
+        self.settled_result: str | None = None
+
+    def outcome(self) -> Outcome[Any]:
+        try:
+            answer = self.persist(self._claim, lambda error: self.storage.is_transient(error, None))
+            if answer is not None:
+                return self.replay(answer)
+            claim = self._held
+        except BaseException as error:
+            self._release(error)
+            raise
+        with self._heartbeat(claim):
+            return self._run_body(claim)
+
+    # -- the claim ---------------------------------------------------------------------------
+
+    def _claim(self) -> Seen | None:
+        """Claim the key, unless its record answers this call."""
+        self.storage.refuse_foreign_transaction()
+        try:
+            with self.storage.transaction(joined=self.storage.in_test_case):
+                self.storage.flush_at_commit()
+                look = self.storage.lock_and_look(self.call.key)
+                seen = look.seen
+                if seen is not None and seen.claim_id == self.claim_id:
+                    return None  # the reply to its COMMIT was lost
+                answer = self.judge(look)
+                if answer is not None:
+                    return answer
+                self._insert(look)
+        except DatabaseError as error:
+            if self.storage.is_record_changed(error):
+                raise RecordChangedError from error
+            raise
+        if seen is not None:
+            self.announce(
+                Kind.TAKEN_OVER,
+                key_hash=seen.key_hash,
+                attempt=self.number,
+                note=f"It was {seen.state.value}.",
+            )
+        return None
+
+    def _insert(self, look: Look) -> None:
+        seen = look.seen
+        self.claim = Claim(
+            id=self.claim_id,
+            key_hash=seen.key_hash if seen else self.call.key.hashes[0],
+            retention=self.entry.retention,
+            lease=self.policy.lease or conf().LEASE,
+        )
+        if seen is not None:
+            self.number, self.generation = seen.attempt + 1, seen.generation
+        if not self.storage.claim(
+            self.entry,
+            self.claim,
+            seen,
+            policy=self.policy.on_doubt.value,
+            begins=self.effect_begun,
+        ):
+            raise RecordChangedError
+
+    @property
+    def _held(self) -> Claim:
+        assert self.claim is not None  # noqa: S101 the body runs after the claim
+        return self.claim
+
+    def _release(self, error: BaseException) -> None:
+        """Something struck around the claim: if it was committed, nothing has begun under it."""
+        if self.claim is None:
+            return
+        try:
+            self.storage.fail(self.claim, error)
+        except (DatabaseError, InterfaceError):
+            logger.warning("A claim on %s may be left to its lease.", self.named, exc_info=True)
+
+    def _heartbeat(self, claim: Claim) -> AbstractContextManager[None]:
+        if self.storage.in_test_case:
+            return nullcontext()  # a second connection would not see the claim
+        max_run = self.policy.max_run or self.delivery.time_limit or MAX_RUN
+        return Heartbeat(self.storage, claim, max_run=max_run.total_seconds())
+
+    # -- the body, and what becomes of it ----------------------------------------------------
+
+    def _run_body(self, claim: Claim) -> Outcome[Any]:
+        attempt = Attempt(
+            number=self.number,
+            key_hash=claim.key_hash,
+            generation=self.generation,
+            held=self,
+        )
+        self.started = time.monotonic()
+        try:
+            with running(attempt):
+                value = self.call.function()
+        except BaseException as error:
+            self._after_raise(claim, error)
+            raise
+        return self._after_return(claim, value)
+
+    def _after_return(self, claim: Claim, value: object) -> Outcome[Any]:
+        if self.has_settled:
+            return Outcome(decoded(self.settled_result), replayed=False)
+        if not self.effect_begun:
+            logger.error(
+                "The body of %s returned without effect_begins(), though its policy says "
+                "marks_effect=True: had it died, its effect would be repeated.",
+                self.named,
+            )
+        try:
+            text = self.call.encode(value)
+        except ResultNotStorable:
+            # The effect has happened: nothing may be repeated because of its result.
+            logger.exception("The result of %s is not stored, and cannot be replayed.", self.named)
+            text = None
+        if not self._insist(lambda: self.storage.succeed(claim, result=text)):
+            raise self._lease_lost(claim)
+        return Outcome(decoded(text, otherwise=value), replayed=False)
+
+    def _after_raise(self, claim: Claim, error: BaseException) -> None:
+        """Settle what an error leaves behind. The error itself passes on unchanged."""
+        if self.has_settled or isinstance(error, LeaseLost):
+            return
+        cause = self.delivery.cause_of(error)
+        try:
+            if not self.effect_begun or isinstance(cause, self.policy.no_effect_errors):
+                self._settle_without_effect(claim, error)
+            else:
+                self._settle_in_doubt(claim, error)
+        except (DatabaseError, InterfaceError, TransactionLost):
+            logger.exception("%s could not be settled; its lease will run out.", self.named)
+
+    def _settle_without_effect(self, claim: Claim, error: BaseException) -> None:
+        if not self._insist(lambda: self.storage.fail(claim, error)):
+            self._lease_lost(claim)
+        elif isinstance(error, Exception) and self.delivery.is_failure(error):
+            self._announce_end(Kind.FAILED, claim, error)
+
+    def _settle_in_doubt(self, claim: Claim, error: BaseException) -> None:
+        if not self._insist(lambda: self.storage.leave_in_doubt(claim, error)):
+            self._lease_lost(claim)
+            return
+        self._announce_end(Kind.IN_DOUBT, claim, error)
+        self.delivery.park(self.storage.using, claim.key_hash, self.generation)
+
+    def _announce_end(self, kind: Kind, claim: Claim, error: BaseException) -> None:
+        self.announce(
+            kind,
+            key_hash=claim.key_hash,
+            attempt=self.number,
+            duration=timedelta(seconds=time.monotonic() - self.started),
+            note=type(error).__qualname__,
+        )
+
+    def _insist(self, write: Callable[[], bool]) -> bool:
+        """A guarded write that may be sent twice, tried for as long as the lease would last.
+
+        Raises:
+            TransactionLost: The database could not be reached for so long.
+        """
+        deadline = time.monotonic() + self._held.lease.total_seconds()
+        pause = 0.05
+        while True:
+            try:
+                return write()
+            except (DatabaseError, InterfaceError) as error:
+                if not self.storage.is_transient(error, None):
+                    raise
+                self.storage.connection.close()
+                if time.monotonic() + pause > deadline:
+                    raise TransactionLost(
+                        f"The database could not be reached to settle {self.named}: its lease will "
+                        "run out, and the record says then what is known.",
+                        key=self.hex,
+                    ) from error
+            time.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def _lease_lost(self, claim: Claim) -> LeaseLost:
+        self.announce(Kind.LEASE_LOST, key_hash=claim.key_hash, attempt=self.number)
+        return LeaseLost(
+            f"The lease of attempt {self.number} on {self.named} ran out, and the claim is no "
+            "longer its own: it settles nothing. The record says what holds now.",
+            key=self.hex,
+        )
+
+    # -- what the body may do ----------------------------------------------------------------
+
+    def effect_begins(self) -> None:
+        """See :meth:`idempotency.attempts.Attempt.effect_begins`."""
+        if not self.policy.marks_effect:
+            raise EffectNotMarked(
+                "effect_begins() needs policy=Leased(..., marks_effect=True). Without it the "
+                "effect counts as begun with the claim.",
+                key=self.hex,
+            )
+        self.storage.refuse_foreign_transaction()
+        claim = self._held
+        if not self._insist(lambda: self.storage.begin_effect(claim)):
+            raise self._lease_lost(claim)
+        self.effect_begun = True
+
+    @contextmanager
+    def settling(self, result: object) -> Iterator[None]:
+        """See :meth:`idempotency.attempts.Attempt.settling`."""
+        text = self.call.encode(result)
+        self.storage.refuse_foreign_transaction()
+        claim = self._held
+        try:
+            with self.storage.transaction(joined=self.storage.in_test_case):
+                yield
+                if not self.storage.settle_with_rows(claim, result=text):
+                    raise self._lease_lost(claim)
+        except (DatabaseError, InterfaceError):
+            # Perhaps only the reply to COMMIT was lost.
+            if not self._insist(lambda: self.storage.has_succeeded(claim)):
+                raise
+        self.has_settled = True
+        self.settled_result = text

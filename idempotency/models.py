@@ -1,0 +1,153 @@
+"""The tables: columns, constraints and indexes, nothing else."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from idempotency.querysets import RecordQuerySet
+from idempotency.states import State
+
+
+class IdempotencyRecord(models.Model):
+    """The durable row for one key within one scope. Made by the app only.
+
+    What the transactional path does not need is NULL there and costs nothing.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    key_hash = models.UUIDField(editable=False, help_text="128 bits of SHA-256 or HMAC-SHA-256.")
+    scope = models.TextField(help_text="What keys are unique within.")
+    key = models.TextField(null=True, help_text="Readable form, kept when STORE_KEY is set.")
+    fingerprint = models.UUIDField(null=True, help_text="Hash of what the key does not touch.")
+    state = models.TextField(choices=State.choices)
+    attempt = models.PositiveIntegerField(help_text="How often the key was claimed.")
+    generation = models.PositiveIntegerField(default=1, help_text="Grows by allow again.")
+    claim_id = models.UUIDField(null=True, help_text="Fencing token, random for every claim.")
+    policy = models.TextField(null=True, help_text="What a doubt meant when the claim was made.")
+    owner = models.TextField(null=True, help_text="host:pid of the last claim.")
+    task_id = models.TextField(null=True)
+    result = models.TextField(null=True, help_text="JSON text. NULL: no result is stored.")
+    error_class = models.TextField(null=True)
+    error_message = models.TextField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    claimed_at = models.DateTimeField(null=True, help_text="NULL: when it was created.")
+    effect_begun_at = models.DateTimeField(null=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(help_text="When a settled record is forgotten.")
+
+    objects: ClassVar[RecordQuerySet] = RecordQuerySet.as_manager()  # type: ignore[assignment] # its own manager class
+
+    class Meta:
+        db_table = "idempotency_record"
+        verbose_name = "record"
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["key_hash"], name="idempotency_record_key_hash"),
+            models.CheckConstraint(
+                condition=Q(state__in=State.values), name="idempotency_record_state"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=State.RUNNING)
+                | Q(
+                    claim_id__isnull=False,
+                    policy__isnull=False,
+                    claimed_at__isnull=False,
+                    lease_expires_at__isnull=False,
+                ),
+                name="idempotency_record_running",
+            ),
+            models.CheckConstraint(
+                condition=Q(state=State.RUNNING) | Q(lease_expires_at=None),
+                name="idempotency_record_lease",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=State.IN_DOUBT)
+                | Q(claim_id__isnull=False, effect_begun_at__isnull=False),
+                name="idempotency_record_in_doubt",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=[State.SUCCEEDED, State.FAILED], settled_at__isnull=False)
+                | Q(state__in=[State.RUNNING, State.IN_DOUBT], settled_at=None),
+                name="idempotency_record_settled",
+            ),
+            models.CheckConstraint(
+                condition=Q(state=State.SUCCEEDED) | Q(result=None),
+                name="idempotency_record_result",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["state", "id"],
+                condition=~Q(state=State.SUCCEEDED),
+                name="idempotency_record_attention",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.scope} {self.key_hash.hex}"
+
+
+class Kind(models.TextChoices):
+    """What an event says. Stored and never renamed."""
+
+    FAILED = "failed", "failed"
+    DUPLICATE = "duplicate", "duplicate answered"
+    DEFERRED = "deferred", "deferred"
+    TAKEN_OVER = "taken_over", "taken over"
+    LEASE_LOST = "lease_lost", "lease lost"
+    IN_DOUBT = "in_doubt", "in doubt"
+    RESOLVED = "resolved", "resolved"
+
+
+class IdempotencyEvent(models.Model):
+    """An append-only log, without a foreign key: a refused or rolled-back attempt may concern a
+    key whose record never existed."""
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(db_default=Now())
+    kind = models.TextField(choices=Kind.choices)
+    key_hash = models.UUIDField()
+    scope = models.TextField()
+    task_id = models.TextField(null=True)
+    worker = models.TextField(null=True, help_text="host:pid")
+    attempt = models.PositiveIntegerField(null=True)
+    duration = models.DurationField(null=True, help_text="How long the body ran.")
+    redelivered = models.BooleanField(default=False)
+    note = models.TextField(default="")
+
+    class Meta:
+        db_table = "idempotency_event"
+        verbose_name = "event"
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["key_hash", "id"], name="idempotency_event_key")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.scope} {self.key_hash.hex}"
+
+
+class ParkedMessage(models.Model):
+    """A message that waits for a doubt to be resolved."""
+
+    id = models.BigAutoField(primary_key=True)
+    key_hash = models.UUIDField()
+    task_id = models.TextField()
+    message = models.TextField(help_text="The message as JSON, ready to be published.")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        db_table = "idempotency_parked_message"
+        verbose_name = "parked message"
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["key_hash", "task_id"], name="idempotency_parked_message_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_id} waits for {self.key_hash.hex}"

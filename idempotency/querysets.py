@@ -1,0 +1,154 @@
+"""The state machine in SQL: one guarded UPDATE per transition, and the filters for reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from django.db.models import DateTimeField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models.functions import Now
+
+from idempotency.states import State
+
+if TYPE_CHECKING:
+    Base = QuerySet[Any]
+else:
+    Base = QuerySet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A claim on a key. ``id`` is the fencing token: random, and checked by every write."""
+
+    id: UUID
+    key_hash: UUID
+    retention: timedelta
+    lease: timedelta
+
+
+def after(duration: timedelta) -> Any:
+    """``duration`` from now, by the database's clock."""
+    return ExpressionWrapper(Now() + duration, output_field=DateTimeField())
+
+
+def same_retention() -> Any:
+    """The retention that the claim was made with, counted from now."""
+    return ExpressionWrapper(
+        Now() + (F("expires_at") - F("claimed_at")), output_field=DateTimeField()
+    )
+
+
+class RecordQuerySet(Base):
+    """Each transition says by its return value whether it happened."""
+
+    def held_by(self, claim: Claim) -> Self:
+        """The row, if this attempt still holds the claim."""
+        return self.filter(key_hash=claim.key_hash, claim_id=claim.id, state=State.RUNNING)
+
+    def leased(self) -> Self:
+        """Running under a lease that has not run out."""
+        return self.filter(state=State.RUNNING, lease_expires_at__gt=Now())
+
+    def lapsed(self) -> Self:
+        """Running, but the lease has run out."""
+        return self.filter(state=State.RUNNING, lease_expires_at__lte=Now())
+
+    def as_seen(self, seen: Any) -> Self:
+        """The row, if nobody has claimed, settled or renewed it since it was seen."""
+        return self.filter(
+            key_hash=seen.key_hash,
+            state=seen.state,
+            attempt=seen.attempt,
+            expires_at=seen.expires_at,
+        ).filter(
+            Q(lease_expires_at=seen.lease_expires_at)
+            if seen.lease_expires_at
+            else Q(lease_expires_at=None)
+        )
+
+    def take_over(self, seen: Any, claim: Claim, **columns: Any) -> bool:
+        """Claim a record that was seen to be claimable."""
+        changed = self.as_seen(seen).update(
+            state=State.RUNNING,
+            attempt=F("attempt") + 1,
+            claim_id=claim.id,
+            claimed_at=Now(),
+            lease_expires_at=after(claim.lease),
+            expires_at=after(claim.retention),
+            settled_at=None,
+            result=None,
+            error_class=None,
+            error_message=None,
+            **columns,
+        )
+        return changed == 1
+
+    def begin_effect(self, claim: Claim) -> bool:
+        """From here on a death is a doubt. Not possible once the lease has run out."""
+        return self.held_by(claim).leased().update(effect_begun_at=Now()) == 1
+
+    def renew(self, claim: Claim) -> bool:
+        """Push the end of the lease away from now."""
+        return self.held_by(claim).update(lease_expires_at=after(claim.lease)) == 1
+
+    def succeed(self, claim: Claim, *, result: str | None) -> bool:
+        """The effect happened; ``result`` answers every duplicate."""
+        changed = self.held_by(claim).update(
+            state=State.SUCCEEDED,
+            result=result,
+            settled_at=Now(),
+            lease_expires_at=None,
+            expires_at=after(claim.retention),
+        )
+        return changed == 1
+
+    def fail(self, claim: Claim, *, error_class: str, error_message: str) -> bool:
+        """There was no effect: a later delivery may claim."""
+        changed = self.held_by(claim).update(
+            state=State.FAILED,
+            error_class=error_class,
+            error_message=error_message,
+            effect_begun_at=None,
+            settled_at=Now(),
+            lease_expires_at=None,
+            expires_at=after(claim.retention),
+        )
+        return changed == 1
+
+    def leave_in_doubt(self, claim: Claim, *, error_class: str, error_message: str) -> bool:
+        """The effect may or may not have happened, and this attempt cannot tell."""
+        changed = self.held_by(claim).update(
+            state=State.IN_DOUBT,
+            error_class=error_class,
+            error_message=error_message,
+            lease_expires_at=None,
+        )
+        return changed == 1
+
+    def doubt_lapsed(self, key_hash: UUID) -> bool:
+        """The lease ran out after the effect began: nobody can tell any more."""
+        changed = (
+            self.lapsed()
+            .filter(key_hash=key_hash, effect_begun_at__isnull=False)
+            .update(state=State.IN_DOUBT, lease_expires_at=None)
+        )
+        return changed == 1
+
+    def resolve_as_happened(self, key_hash: UUID, *, result: str | None) -> bool:
+        """End the doubt: the effect happened."""
+        changed = self.filter(key_hash=key_hash, state=State.IN_DOUBT).update(
+            state=State.SUCCEEDED, result=result, settled_at=Now(), expires_at=same_retention()
+        )
+        return changed == 1
+
+    def resolve_as_not_happened(self, key_hash: UUID) -> bool:
+        """End the doubt: the effect did not happen, so the next delivery may claim."""
+        changed = self.filter(key_hash=key_hash, state=State.IN_DOUBT).update(
+            state=State.FAILED,
+            effect_begun_at=None,
+            settled_at=Now(),
+            expires_at=same_retention(),
+        )
+        return changed == 1

@@ -1,0 +1,341 @@
+"""The contract of a storage: every durable step is one method, so that a test can fail each."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from idempotency.attempts import owner
+from idempotency.exceptions import InsideTransaction, ManualCommit
+from idempotency.keys import Key
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
+from idempotency.querysets import Claim, RecordQuerySet, after
+from idempotency.states import State
+
+logger = logging.getLogger("idempotency")
+
+#: What a storm on one key would fill the log with: so many a minute are kept of each.
+SAMPLED = frozenset({Kind.DUPLICATE, Kind.DEFERRED})
+PER_MINUTE = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A record as one look saw it, judged by the database's clock."""
+
+    key_hash: UUID
+    fingerprint: UUID | None
+    state: State
+    attempt: int
+    generation: int
+    claim_id: UUID | None
+    policy: str | None
+    result: str | None
+    #: When the transaction or the claim that last ran the body began.
+    begun_at: datetime
+    effect_begun: bool
+    lease_expires_at: datetime | None
+    expires_at: datetime
+    #: Seconds until the lease runs out; 0.0 without one.
+    lease_left: float
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the first message of an attempt saw."""
+
+    #: ``now()`` of this transaction.
+    begun_at: datetime
+    #: Whether the key's lock is ours until this transaction ends.
+    locked: bool
+    seen: Seen | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a record says of its job, whatever becomes of it."""
+
+    key: Key
+    #: The readable form of the key, or None.
+    readable: str | None
+    task_id: str | None
+    retention: timedelta
+
+    def columns(self, key_hash: UUID) -> dict[str, Any]:
+        """The columns by name, for the record under ``key_hash``."""
+        return {
+            "scope": self.key.scope,
+            "key": self.readable,
+            "fingerprint": self.key.fingerprint_for(key_hash),
+            "task_id": self.task_id,
+        }
+
+
+class Storage(ABC):
+    """Records behind one database alias, on the connection of this thread."""
+
+    def __init__(self, using: str) -> None:
+        self.using = using
+
+    @property
+    def connection(self) -> Any:
+        """Looked up each time: a Celery worker closes connections between tasks."""
+        return connections[self.using]
+
+    @cached_property
+    def records(self) -> RecordQuerySet:
+        return IdempotencyRecord.objects.using(self.using)
+
+    # -- transactions ------------------------------------------------------------------------
+
+    @property
+    def in_test_case(self) -> bool:
+        """Inside Django's own ``TestCase`` wrapper, which never commits."""
+        connection = self.connection
+        return bool(connection.in_atomic_block and connection.atomic_blocks[-1]._from_testcase)
+
+    def refuse_foreign_transaction(self) -> None:
+        """Raise unless a transaction begun now is the outermost one and commits by itself.
+
+        Raises:
+            InsideTransaction: A transaction is open that is not ours.
+            ManualCommit: The connection is in manual commit mode.
+        """
+        connection = self.connection
+        if self.in_test_case:
+            return
+        if not connection.in_atomic_block and not connection.get_autocommit():
+            raise ManualCommit(
+                f"The connection {self.using!r} is in manual commit mode (AUTOCOMMIT is False), so "
+                "nothing would be committed here. Switch autocommit on."
+            )
+        if connection.in_atomic_block or not self.is_idle():
+            raise InsideTransaction(
+                f"A transaction is open on {self.using!r} already, so record and effect would be "
+                "committed or lost with it. Call this outside of atomic() (for a view under "
+                "ATOMIC_REQUESTS: @transaction.non_atomic_requests)."
+            )
+
+    @contextmanager
+    def transaction(self, *, joined: bool = False) -> Iterator[None]:
+        """A transaction of our own, or a savepoint in the one that is ours already.
+
+        Whatever strikes, and wherever, the connection is left without an open transaction of
+        which Django does not know: else later writes of other code would vanish in it.
+        """
+        try:
+            with transaction.atomic(using=self.using, durable=not joined):
+                yield
+        finally:
+            if not joined and not self.in_test_case:
+                self._discard_unless_idle()
+
+    def _discard_unless_idle(self) -> None:
+        connection = self.connection
+        if connection.connection is None:
+            return
+        if connection.in_atomic_block or not connection.autocommit or not self.is_idle():
+            # Closing inside a block would only mark it; connect() resets all of this state.
+            connection.in_atomic_block = False
+            connection.closed_in_transaction = False
+            connection.close()
+
+    # -- what differs between vendors --------------------------------------------------------
+
+    @abstractmethod
+    def is_idle(self) -> bool:
+        """Whether the server has no transaction open for us. Opens the connection."""
+
+    @abstractmethod
+    def is_transient(self, error: BaseException, raw: Any) -> bool:
+        """Whether the transaction on the connection ``raw`` was lost through no fault of the
+        body, so that it can be tried again. ``raw`` is None when there was no connection yet."""
+
+    @abstractmethod
+    def is_record_changed(self, error: BaseException) -> bool:
+        """Whether our own key's constraint refused the record: somebody was faster."""
+
+    @abstractmethod
+    def is_body_committed(self, error: BaseException) -> bool:
+        """Whether the record was refused because the transaction is not the one of the look."""
+
+    @abstractmethod
+    def refuse_uncommittable(self, raw: Any) -> None:
+        """Raise unless the transaction begun on the connection ``raw`` can still be committed.
+
+        Raises:
+            NotCommitted: The body left it in a state that cannot be committed.
+            BodyCommitted: The body ended it.
+        """
+
+    @abstractmethod
+    def lock_and_look(self, key: Key) -> Look:
+        """Try the key's lock, then read its record; inside a transaction."""
+
+    @abstractmethod
+    def look(self, key: Key) -> Seen | None:
+        """Read the record alone."""
+
+    @abstractmethod
+    def commit_with_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
+        """Insert the record of a success and commit it with all that the body did."""
+
+    @abstractmethod
+    def add_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
+        """Insert the record of a success into a transaction that somebody else of us commits."""
+
+    @abstractmethod
+    def flush_at_commit(self) -> None:
+        """Let this transaction's COMMIT return only when it is on disk."""
+
+    @abstractmethod
+    def wait_at_most(self, duration: timedelta) -> None:
+        """Let no statement of this transaction wait longer for a lock."""
+
+    # -- transactional: a failure ------------------------------------------------------------
+
+    def note_failure(self, entry: Entry, key_hash: UUID, error: BaseException) -> bool:
+        """Note that an attempt failed and was rolled back: over a failed record, or over none.
+
+        Returns whether it was noted. A record in any other state is left as it is.
+        """
+        failed = self.records.filter(key_hash=key_hash, state=State.FAILED)
+        columns = (
+            entry.columns(key_hash)
+            | described(error)
+            | {
+                "policy": None,
+                "settled_at": Now(),
+                "expires_at": after(entry.retention),
+            }
+        )
+        with self.transaction(joined=self.in_test_case):
+            if not self.in_test_case:
+                self.wait_at_most(timedelta(seconds=1))
+            if failed.update(attempt=F("attempt") + 1, **columns):
+                return True
+            new = IdempotencyRecord(key_hash=key_hash, state=State.FAILED, attempt=1, **columns)
+            try:
+                with transaction.atomic(using=self.using):
+                    new.save(using=self.using, force_insert=True)
+            except IntegrityError as refused:
+                if not self.is_record_changed(refused):
+                    raise
+                return False
+        return True
+
+    # -- leased ------------------------------------------------------------------------------
+
+    def claim(
+        self, entry: Entry, claim: Claim, seen: Seen | None, *, policy: str, begins: bool
+    ) -> bool:
+        """Claim the key: a new record, or one that was seen to be claimable.
+
+        Args:
+            begins: Whether the effect begins with the claim.
+
+        Returns False when somebody was faster.
+        """
+        columns = entry.columns(claim.key_hash) | {
+            "policy": policy,
+            "owner": owner(),
+            "effect_begun_at": Now() if begins else None,
+        }
+        if seen is not None:
+            return self.records.take_over(seen, claim, **columns)
+        self.records.create(
+            key_hash=claim.key_hash,
+            state=State.RUNNING,
+            attempt=1,
+            claim_id=claim.id,
+            claimed_at=Now(),
+            lease_expires_at=after(claim.lease),
+            expires_at=after(claim.retention),
+            **columns,
+        )
+        return True
+
+    def begin_effect(self, claim: Claim) -> bool:
+        """Mark the beginning of the effect, on disk."""
+        with self.transaction(joined=self.in_test_case):
+            self.flush_at_commit()
+            return self.records.begin_effect(claim)
+
+    def renew(self, claim: Claim) -> bool:
+        """Renew the lease."""
+        return self.records.renew(claim)
+
+    def succeed(self, claim: Claim, *, result: str | None) -> bool:
+        """Settle the claim: the effect happened. True also when this claim did it before."""
+        return self.records.succeed(claim, result=result) or self.has_succeeded(claim)
+
+    def settle_with_rows(self, claim: Claim, *, result: str | None) -> bool:
+        """Settle the claim inside the transaction that holds the rows of its effect."""
+        return self.records.succeed(claim, result=result)
+
+    def has_succeeded(self, claim: Claim) -> bool:
+        """Whether this very claim succeeded: the reply to its settlement may have been lost.
+
+        Locking the row waits for a backend that may still be committing.
+        """
+        own = self.records.filter(key_hash=claim.key_hash, claim_id=claim.id)
+        with self.transaction(joined=self.in_test_case):
+            states = own.select_for_update().values_list("state", flat=True)
+            return State.SUCCEEDED in list(states)
+
+    def fail(self, claim: Claim, error: BaseException) -> bool:
+        """Settle the claim: there was no effect."""
+        return self.records.fail(claim, **described(error))
+
+    def leave_in_doubt(self, claim: Claim, error: BaseException) -> bool:
+        """Settle the claim: nobody can tell."""
+        return self.records.leave_in_doubt(claim, **described(error))
+
+    def doubt_lapsed(self, seen: Seen) -> bool:
+        """Put a claim in doubt whose lease ran out after its effect began."""
+        return self.records.doubt_lapsed(seen.key_hash)
+
+    # -- events ------------------------------------------------------------------------------
+
+    def announce(self, kind: Kind, entry: Entry, **columns: Any) -> None:
+        """Append to the log. It never undoes the work that it tells of: an error is logged."""
+        key_hash = columns.setdefault("key_hash", entry.key.hashes[0])
+        events = IdempotencyEvent.objects.using(self.using)
+        try:
+            with self.transaction(joined=self.connection.in_atomic_block):
+                if kind in SAMPLED and not self._is_rare(events, kind, key_hash):
+                    return
+                events.create(
+                    kind=kind,
+                    scope=entry.key.scope,
+                    task_id=entry.task_id,
+                    worker=owner(),
+                    **columns,
+                )
+        except DatabaseError:
+            logger.warning("The event %r could not be written.", kind.value, exc_info=True)
+
+    def _is_rare(self, events: Any, kind: Kind, key_hash: UUID) -> bool:
+        recent = events.filter(key_hash=key_hash, kind=kind, at__gt=Now() - timedelta(minutes=1))
+        return bool(recent.order_by()[:PER_MINUTE].count() < PER_MINUTE)
+
+
+def described(error: BaseException) -> dict[str, str]:
+    """The columns that tell of an error. PostgreSQL text cannot hold NUL."""
+    kind = type(error)
+    return {
+        "error_class": f"{kind.__module__}.{kind.__qualname__}",
+        "error_message": str(error)[:1000].replace("\0", "\N{REPLACEMENT CHARACTER}"),
+    }

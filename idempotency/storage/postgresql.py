@@ -1,0 +1,201 @@
+"""PostgreSQL: an advisory lock that saves work, a unique key that keeps the promise."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError
+from psycopg import ClientCursor, Error
+from psycopg.pq import TransactionStatus
+
+from idempotency.exceptions import BodyCommitted, NotCommitted
+from idempotency.keys import Key
+from idempotency.states import State
+from idempotency.storage.base import Entry, Look, Seen, Storage
+
+# The row that answers most: a failed one stands behind any other under an older secret.
+LOOK = """
+SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, result,
+       coalesce(claimed_at, created_at), effect_begun_at IS NOT NULL, lease_expires_at, expires_at,
+       coalesce(greatest(extract(epoch FROM lease_expires_at - clock_timestamp()), 0), 0)::float8,
+       expires_at <= clock_timestamp()
+  FROM idempotency_record
+ WHERE key_hash = ANY(%(hashes)s)
+ ORDER BY state = 'failed', id
+ LIMIT 1
+"""
+
+SEEN = (
+    "key_hash", "fingerprint", "state", "attempt", "generation", "claim_id", "policy", "result",
+    "begun_at", "effect_begun", "lease_expires_at", "expires_at", "lease_left", "expired",
+)  # fmt: skip
+
+# Written by another transaction than the one of the look, the record has no scope, and no scope
+# is refused: the body has ended that transaction, and what it did may stand already.
+INSERT = """
+INSERT INTO idempotency_record AS record
+       (key_hash, scope, key, fingerprint, task_id, result, state, attempt, generation,
+        created_at, settled_at, expires_at)
+VALUES (%(key_hash)s, CASE WHEN now() = %(begun_at)s THEN %(scope)s END, %(key)s, %(fingerprint)s,
+        %(task_id)s, %(result)s, 'succeeded', 1, 1,
+        now(), clock_timestamp(), clock_timestamp() + %(retention)s)
+"""
+
+# A lost race must be an error, for COMMIT follows in the same message: a state of NULL is one.
+# `DO UPDATE ... WHERE` would change no row, and COMMIT would commit the second effect.
+OVER_SEEN = """
+ON CONFLICT (key_hash) DO UPDATE
+   SET state = CASE WHEN (record.state, record.attempt, record.expires_at, record.lease_expires_at)
+                         IS NOT DISTINCT FROM
+                         (%(state)s, %(attempt)s, %(expires_at)s::timestamptz,
+                          %(lease_expires_at)s::timestamptz)
+                    THEN 'succeeded' END,
+       attempt = record.attempt + 1, scope = excluded.scope, key = excluded.key,
+       fingerprint = excluded.fingerprint, task_id = excluded.task_id, result = excluded.result,
+       claimed_at = now(), settled_at = excluded.settled_at, expires_at = excluded.expires_at,
+       claim_id = NULL, policy = NULL, owner = NULL, error_class = NULL, error_message = NULL,
+       effect_begun_at = NULL, lease_expires_at = NULL
+"""
+
+# PostgreSQL manual, appendix A: serialization_failure, deadlock_detected.
+LOST_TRANSACTION = {"40001", "40P01"}
+# Class 08 (connection exceptions), 57P01 to 57P03 (the server goes down or comes up).
+LOST_CONNECTION = ("08", "57P0")
+
+
+class PostgreSQL(Storage):
+    """Raw SQL, sent by psycopg's client cursor: a message can then hold two statements, also when
+    Django's own cursors bind on the server."""
+
+    def _send(self, sql: str, parameters: dict[str, Any] | None = None) -> ClientCursor[Any]:
+        self.connection.ensure_connection()
+        with self.connection.wrap_database_errors:
+            return ClientCursor(self.connection.connection).execute(sql, parameters)
+
+    def _status(self) -> TransactionStatus:
+        status: TransactionStatus = self.connection.connection.info.transaction_status
+        return status
+
+    def is_idle(self) -> bool:
+        self.connection.ensure_connection()
+        return self._status() is TransactionStatus.IDLE
+
+    def is_transient(self, error: BaseException, raw: Any) -> bool:
+        if not isinstance(error, DatabaseError | InterfaceError):
+            return False
+        state = _sqlstate(error)
+        if state is None:
+            # psycopg gives no SQLSTATE when it is the connection that failed. In a body it may
+            # be the connection to some other server, so ours is asked.
+            return raw is None or bool(raw.broken)
+        return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)
+
+    def is_record_changed(self, error: BaseException) -> bool:
+        if _sqlstate(error) == "23505":
+            return _diagnosis(error).constraint_name == "idempotency_record_key_hash"
+        return self._is_null(error, "state")
+
+    def is_body_committed(self, error: BaseException) -> bool:
+        return self._is_null(error, "scope")
+
+    def _is_null(self, error: BaseException, column: str) -> bool:
+        if _sqlstate(error) != "23502":
+            return False
+        diagnosis = _diagnosis(error)
+        return (diagnosis.table_name, diagnosis.column_name) == ("idempotency_record", column)
+
+    def refuse_uncommittable(self, raw: Any) -> None:
+        connection = self.connection
+        if connection.closed_in_transaction or connection.connection is not raw:
+            raise NotCommitted(
+                "The body closed the database connection, and with it our transaction: nothing of "
+                "it was committed. Do not call connection.close() or close_old_connections() there."
+            )
+        status = self._status()
+        if status is TransactionStatus.IDLE or connection.autocommit:
+            raise BodyCommitted(
+                "The body ended our transaction by itself, so a part of its effect may stand "
+                "without a record. Do not commit or switch autocommit in a transactional body."
+            )
+        if status is not TransactionStatus.INTRANS:
+            raise NotCommitted(
+                "A database error happened in the body and was swallowed: the server refuses to "
+                "commit this transaction. Wrap what may fail in its own atomic()."
+            )
+        if connection.needs_rollback:
+            raise NotCommitted(
+                "The body left its transaction marked for rollback: an atomic block inside it "
+                "failed without a savepoint, or set_rollback(True) was called."
+            )
+
+    def lock_and_look(self, key: Key) -> Look:
+        # Two statements, not one: in one, the snapshot is older than the lock, so a record
+        # committed in between stays unseen and the body runs in vain.
+        # (PostgreSQL manual, "Transaction Isolation"; 39 of 8000 deliveries in a storm.)
+        locks = " AND ".join(f"pg_try_advisory_xact_lock({n})" for n in key.lock_numbers)
+        cursor = self._send(f"SELECT now(), {locks};{LOOK}", {"hashes": list(key.hashes)})
+        [(begun_at, locked)] = cursor.fetchall()
+        cursor.nextset()
+        return Look(begun_at, locked, _seen(cursor.fetchone()))
+
+    def look(self, key: Key) -> Seen | None:
+        return _seen(self._send(LOOK, {"hashes": list(key.hashes)}).fetchone())
+
+    def commit_with_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
+        sql, parameters = _record(entry, look, result)
+        self._send(f"{sql}; COMMIT", parameters)
+        # Django's own commit() then finds nothing to do, and runs the hooks.
+
+    def add_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
+        self._send(*_record(entry, look, result))
+
+    def flush_at_commit(self) -> None:
+        # Raised, never lowered: remote_apply is stronger than on.
+        # (PostgreSQL manual, "synchronous_commit".)
+        self._send(
+            "SELECT set_config('synchronous_commit', 'on', true) "
+            "WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+        )
+
+    def wait_at_most(self, duration: timedelta) -> None:
+        milliseconds = f"{duration // timedelta(milliseconds=1)}ms"
+        self._send("SELECT set_config('lock_timeout', %(limit)s, true)", {"limit": milliseconds})
+
+
+def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str, Any]]:
+    """The statement that inserts the record of a success."""
+    seen = look.seen
+    key_hash = seen.key_hash if seen else entry.key.hashes[0]
+    parameters = entry.columns(key_hash) | {
+        "key_hash": key_hash,
+        "begun_at": look.begun_at,
+        "result": result,
+        "retention": entry.retention,
+    }
+    if seen is None:
+        return INSERT, parameters
+    return INSERT + OVER_SEEN, parameters | {
+        "state": seen.state.value,
+        "attempt": seen.attempt,
+        "expires_at": seen.expires_at,
+        "lease_expires_at": seen.lease_expires_at,
+    }
+
+
+def _seen(row: tuple[Any, ...] | None) -> Seen | None:
+    if row is None:
+        return None
+    columns = dict(zip(SEEN, row, strict=True))
+    return Seen(**columns | {"state": State(columns["state"])})
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    cause = error.__cause__
+    return cause.sqlstate if isinstance(cause, Error) else None
+
+
+def _diagnosis(error: BaseException) -> Any:
+    cause = error.__cause__
+    assert isinstance(cause, Error)  # noqa: S101 only asked once there is an SQLSTATE
+    return cause.diag

@@ -1,0 +1,210 @@
+"""BEGIN - look and lock - body - insert the record - COMMIT."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.db import DatabaseError, InterfaceError, transaction
+
+from idempotency.attempts import Attempt, running, transaction_owner
+from idempotency.calls import Call, DoubtFoundError, Outcome, RecordChangedError, Run, decoded
+from idempotency.exceptions import AlreadyRunning, BodyCommitted, InDoubt, KeyNested
+from idempotency.models import Kind
+from idempotency.states import State
+from idempotency.storage import Look, Seen
+
+logger = logging.getLogger("idempotency")
+
+#: Seconds to wait for a backend that may still be committing what we sent it.
+LOST_COMMIT_WAIT = 1.0
+
+
+class TransactionalRun(Run):
+    """Effect and record are committed together, or neither is."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.outer = transaction_owner(self.storage.connection)
+
+    def outcome(self) -> Outcome[Any]:
+        if self.outer is not None:
+            return self._joined(self.outer)
+        if self.delivery.repeated and not self.storage.in_test_case:
+            answer = self._answered_before()
+            if answer is not None:
+                return self.replay(answer)
+        return self.persist(self._once, self._is_transient)
+
+    def _is_transient(self, error: BaseException) -> bool:
+        return self.storage.is_transient(error, self.raw)
+
+    def _answered_before(self) -> Seen | None:
+        """A message that may have been here before is looked up without a transaction."""
+        try:
+            self.storage.refuse_foreign_transaction()
+            return self._succeeded(self.storage.look(self.call.key))
+        except (DatabaseError, InterfaceError):
+            return None  # the transaction that follows meets the same fault, and handles it
+
+    def _succeeded(self, seen: Seen | None) -> Seen | None:
+        if seen is None or seen.state is not State.SUCCEEDED or seen.expired:
+            return None
+        self.compare(seen)
+        return seen
+
+    def _joined(self, outer: Attempt) -> Outcome[Any]:
+        """Inside a transactional attempt: a savepoint, a record of its own, one commit."""
+        running_here = outer.within(self.storage.connection)
+        if any(attempt.hashes & set(self.call.key.hashes) for attempt in running_here):
+            raise KeyNested(
+                f"The {self.named} is running already, further up this call stack, and would wait "
+                "for itself. Give the inner call a key or a scope of its own.",
+                key=self.hex,
+            )
+        try:
+            return self._try(joined=True)
+        except DoubtFoundError as found:
+            doom: Exception = InDoubt(
+                f"The {self.named} is in doubt, so the outer call cannot finish either.",
+                key=found.seen.key_hash.hex,
+            )
+        except RecordChangedError:
+            doom = self.busy()
+        except AlreadyRunning as busy:
+            doom = busy
+        # If the body swallowed this, its transaction would commit without this call's effect.
+        outer.doomed_by = doom
+        raise doom
+
+    def _once(self) -> Outcome[Any]:
+        #: psycopg's connection; this try is its transaction.
+        self.raw: Any = None
+        self.in_body = self.sent = self.committed = False
+        self.started = time.monotonic()
+        self.storage.refuse_foreign_transaction()
+        try:
+            return self._try(joined=self.storage.in_test_case)
+        except RecordChangedError:
+            raise
+        except Exception as error:
+            if self.committed:
+                raise  # an on_commit hook failed: the job did not
+            if self.sent:
+                return self._after_commit_sent(error)
+            if not self.in_body or self._is_transient(error):
+                raise
+            return self._after_failed_body(error)
+
+    def _try(self, *, joined: bool) -> Outcome[Any]:
+        with self.storage.transaction(joined=joined):
+            self.raw = self.storage.connection.connection
+            self.look = self.storage.lock_and_look(self.call.key)
+            answer = self.judge(self.look)
+            if answer is None:
+                value, text = self._run_body(self.look)
+                self._record(text, joined=joined)
+        if answer is not None:
+            return self.replay(answer)
+        return Outcome(decoded(text, otherwise=value), replayed=False)
+
+    def _run_body(self, look: Look) -> tuple[object, str | None]:
+        attempt = Attempt(
+            number=self._number,
+            key_hash=self._key_hash,
+            hashes=self.call.key.hashes,
+            generation=look.seen.generation if look.seen else 1,
+            connection=self.storage.connection,
+        )
+        self.in_body = True
+        with running(attempt):
+            value = self.call.function()
+        text = self.call.encode(value)
+        if attempt.doomed_by is not None:
+            raise attempt.doomed_by
+        self.storage.refuse_uncommittable(self.raw)
+        return value, text
+
+    @property
+    def _key_hash(self) -> Any:
+        return self.look.seen.key_hash if self.look.seen else self.call.key.hashes[0]
+
+    @property
+    def _number(self) -> int:
+        return self.look.seen.attempt + 1 if self.look.seen else 1
+
+    def _record(self, text: str | None, *, joined: bool) -> None:
+        if joined:
+            try:
+                self.storage.add_record(self.entry, self.look, result=text)
+            except DatabaseError as error:
+                self._explain(error)
+                raise
+            return
+        self.hooks = list(self.storage.connection.run_on_commit)
+        self.sent = True
+        self.storage.commit_with_record(self.entry, self.look, result=text)
+        self.committed = True
+
+    def _explain(self, error: BaseException) -> None:
+        """Raise what a refused record means. Only a violation of our own key is a duplicate."""
+        if self.storage.is_record_changed(error):
+            raise RecordChangedError from error
+        if self.storage.is_body_committed(error):
+            raise BodyCommitted(
+                f"The body of {self.named} ended our transaction and began another, so a part of "
+                "its effect may stand without a record. Do not commit in a transactional body.",
+                key=self.hex,
+            ) from error
+
+    def _after_commit_sent(self, error: Exception) -> Outcome[Any]:
+        """The last message came to an error: an answer of the server, or no answer at all."""
+        self._explain(error)
+        if not isinstance(error, DatabaseError) or self.raw.broken:
+            return self._after_lost_commit(error)
+        if self._is_transient(error):
+            raise error
+        return self._after_failed_body(error)
+
+    def _after_lost_commit(self, error: Exception) -> Outcome[Any]:
+        """No reply to COMMIT is neither success nor failure, and *absent* is no proof: the old
+        backend may still be committing. That the key's lock is free tells that it has ended."""
+        deadline = time.monotonic() + LOST_COMMIT_WAIT
+        while True:
+            with self.storage.transaction():
+                look = self.storage.lock_and_look(self.call.key)
+            seen = self._succeeded(look.seen)
+            if seen is not None and seen.begun_at == self.look.begun_at:
+                for _, hook, robust in self.hooks:  # outside of a transaction they run at once
+                    transaction.on_commit(hook, using=self.storage.using, robust=robust)
+                return Outcome(decoded(seen.result), replayed=False)
+            if seen is not None:
+                return self.replay(seen)
+            if look.locked:
+                raise error  # rolled back
+            if time.monotonic() > deadline:
+                raise self.busy(" It may be this very call: its COMMIT was not answered.")
+            time.sleep(0.02)
+
+    def _after_failed_body(self, error: Exception) -> Outcome[Any]:
+        """The body failed and all of it is rolled back: note it, unless it succeeded elsewhere."""
+        if isinstance(error, AlreadyRunning | InDoubt) or not self.delivery.is_failure(error):
+            raise error
+        try:
+            noted = self.storage.note_failure(self.entry, self._key_hash, error)
+            seen = None if noted else self._succeeded(self.storage.look(self.call.key))
+        except (DatabaseError, InterfaceError):
+            logger.warning("The failure of %s could not be noted.", self.named, exc_info=True)
+            seen = None
+        if seen is not None:
+            return self.replay(seen)
+        self.announce(
+            Kind.FAILED,
+            key_hash=self._key_hash,
+            attempt=self._number,
+            duration=timedelta(seconds=time.monotonic() - self.started),
+            note=type(error).__qualname__,
+        )
+        raise error
