@@ -1,0 +1,286 @@
+"""One delivery at a time through Celery's own tracer, with a real broker behind it."""
+
+import json
+import uuid
+from base64 import b64decode
+from datetime import timedelta
+
+import pytest
+from celery import shared_task
+from celery.app.trace import build_tracer
+from celery.exceptions import Ignore, Reject, Retry
+from kombu.exceptions import OperationalError
+
+from idempotency import TASK_ID, Leased, OnDoubt, Verdict, idempotent
+from idempotency.contrib.celery import Requeue
+from idempotency.exceptions import AlreadyRunning, InDoubt, KeyMissing, ResultNotStored
+from idempotency.models import IdempotencyRecord, ParkedMessage
+from idempotency.resolution import resolve
+from project.celery import app
+from tests.execution.bodies import Gate, effect, effects, kinds, the_record
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOLD = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(minutes=1), no_effect_errors=(KeyError,))
+
+#: What the body of the next delivery does.
+body = {"do": effect}
+
+
+@shared_task(name="transactional")
+@idempotent(key="key", scope="transactional")
+def transactional(key):
+    return body["do"]()
+
+
+@shared_task(name="retrying", bind=True, autoretry_for=(Exception,), retry_backoff=False)
+@idempotent(key="key", scope="retrying")
+def retrying(self, key):
+    return body["do"](self)
+
+
+@shared_task(name="held", bind=True)
+@idempotent(key="key", scope="held", policy=HOLD)
+def held(self, key):
+    return body["do"](self)
+
+
+@shared_task(name="by_message")
+@idempotent(key=TASK_ID, scope="by_message")
+def by_message():
+    return body["do"]()
+
+
+@shared_task(name="silent")
+@idempotent(key="key", scope="silent", store_result=False)
+def silent(key):
+    return effect()
+
+
+@pytest.fixture
+def deliver(queue):
+    """Deliver a message: what became of it, as (state, value)."""
+
+    def deliver(task, *args, do=effect, task_id="the-task", **request):
+        body["do"] = do
+        request = {
+            "delivery_info": {"exchange": "", "routing_key": queue.name, "redelivered": False},
+            "headers": {},
+            "hostname": "test",
+            "id": task_id,
+            "is_eager": False,
+            "retries": 0,
+        } | request
+        traced = build_tracer(task.name, task, app=app)(task_id, args, {}, request)
+        return (traced.info.state, traced.info.retval) if traced.info else ("SUCCESS", traced[0])
+
+    yield deliver
+    with app.connection_for_write() as connection:
+        connection.default_channel.client.delete(queue.name)
+
+
+@pytest.fixture
+def messages(queue):
+    """Take what lies in the queue: a list of (headers, args)."""
+
+    def take():
+        with app.connection_for_read() as connection:
+            client = connection.default_channel.client
+            raw = [json.loads(message) for message in client.lrange(queue.name, 0, -1)]
+            client.delete(queue.name)
+        return [(m["headers"], json.loads(b64decode(m["body"]))[0]) for m in reversed(raw)]
+
+    return take
+
+
+# -- the message's identity ----------------------------------------------------------------------
+
+
+def test_a_message_is_itself_through_redelivery_and_retry(deliver):
+    assert deliver(by_message) == ("SUCCESS", "effect")
+    assert deliver(by_message) == ("SUCCESS", "effect")
+    assert deliver(by_message, retries=2) == ("SUCCESS", "effect")
+    assert effects() == 1
+    deliver(by_message, task_id="another")
+    deliver(by_message, replaced_task_nesting=1)
+    assert effects() == 3
+
+
+def test_a_message_is_one_call_only(deliver):
+    def twice():
+        with pytest.raises(KeyMissing):
+            by_message.run()
+        return effect()
+
+    assert deliver(by_message, do=twice) == ("SUCCESS", "effect")
+
+
+def test_a_direct_call_is_no_delivery():
+    body["do"] = effect
+    with pytest.raises(KeyMissing):
+        by_message()
+    assert transactional("key") == "effect"
+
+
+def test_a_redelivered_message_is_answered_and_its_next_step_published(deliver, messages, queue):
+    step = transactional.s().set(queue=queue.name, task_id="next")
+    for _ in range(2):
+        assert deliver(transactional, "key", chain=[step]) == ("SUCCESS", "effect")
+    assert [headers["id"] for headers, _ in messages()] == ["next", "next"]
+    assert effects() == 1
+
+
+def test_a_flagged_duplicate_is_answered_without_a_transaction(
+    deliver, django_assert_num_queries, monkeypatch
+):
+    deliver(transactional, "key")
+    monkeypatch.delattr("idempotency.storage.postgresql.PostgreSQL.lock_and_look")
+    flagged = {"delivery_info": {"redelivered": True}}
+    assert deliver(transactional, "key", **flagged) == ("SUCCESS", "effect")
+
+
+# -- busy ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [transactional, retrying, held])
+def test_a_busy_message_is_published_again_and_spends_no_retry(task, deliver, messages):
+    gate = Gate()
+    chain = [transactional.s().set(task_id="next")]
+    with gate.held(lambda: deliver(task, "key", do=lambda *_: gate.pass_())):
+        state, retry = deliver(task, "key", retries=2, chain=chain, headers={"mine": 1})
+        assert (state, type(retry)) == ("RETRY", Retry)
+        assert retry.when <= 1
+    [(headers, args)] = messages()
+    assert (headers["id"], headers["retries"], args) == ("the-task", 2, ["key"])
+    assert headers["eta"]
+    assert headers["mine"] == 1
+    assert headers["idempotency_deferred"] == 1
+    assert kinds() == ["deferred"]
+
+
+def test_deferrals_grow_and_stay_below_the_visibility_timeout(deliver, messages):
+    gate = Gate()
+    visible = app.conf.broker_transport_options["visibility_timeout"]
+    with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
+        for count in (0, 3, 100):
+            _, retry = deliver(transactional, "key", headers={"idempotency_deferred": count})
+            assert min(2**count / 2, 15) <= retry.when <= min(2**count, 30, visible / 2)
+
+
+def test_a_busy_message_that_cannot_be_published_is_given_back(deliver, messages, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OperationalError("no broker")
+
+    gate = Gate()
+    with gate.held(lambda: deliver(retrying, "key", do=lambda self: gate.pass_())):
+        monkeypatch.setattr("celery.canvas.Signature.apply_async", refuse)
+        state, reject = deliver(retrying, "key")
+        assert (state, type(reject)) == ("REJECTED", Requeue)
+        assert reject.requeue is True
+    assert messages() == []
+
+
+def test_an_eager_busy_call_raises(deliver):
+    gate = Gate()
+    with (
+        gate.held(lambda: deliver(transactional, "key", do=gate.pass_)),
+        pytest.raises(AlreadyRunning),
+    ):
+        transactional.apply(("key",)).get()
+
+
+# -- what bodies raise ---------------------------------------------------------------------------
+
+
+def test_a_retry_rolls_back_and_is_no_failure(deliver, messages):
+    def again(self):
+        effect()
+        raise self.retry(countdown=0)
+
+    assert deliver(retrying, "key", do=again)[0] == "RETRY"
+    assert effects() == 0
+    assert not IdempotencyRecord.objects.exists()
+    [(headers, _)] = messages()
+    assert headers["retries"] == 1
+    assert deliver(retrying, "key", do=lambda self: effect(), retries=1)[0] == "SUCCESS"
+
+
+def test_autoretry_sees_the_original_error(deliver, messages):
+    def fail(self):
+        raise ValueError("no luck")
+
+    state, retry = deliver(retrying, "key", do=fail)
+    assert (state, str(retry.exc)) == ("RETRY", "no luck")
+    assert the_record().state == "failed"
+
+
+@pytest.mark.parametrize("refusal", [Ignore, Reject])
+def test_what_celery_is_told_by_an_exception_is_no_failure(refusal, deliver):
+    def refuse():
+        effect()
+        raise refusal
+
+    deliver(transactional, "key", do=refuse)
+    assert effects() == 0
+    assert not IdempotencyRecord.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("cause", "state"), [(TimeoutError, "in_doubt"), (KeyError, "failed"), (None, "in_doubt")]
+)
+def test_a_retry_is_judged_by_its_cause(cause, state, deliver, messages):
+    def again(self):
+        if cause is None:
+            raise self.retry(countdown=0)
+        try:
+            raise cause("x")
+        except cause as error:
+            raise self.retry(exc=error, countdown=0) from None
+
+    assert deliver(held, "key", do=again)[0] == "RETRY"
+    assert the_record().state == state
+
+
+# -- doubts --------------------------------------------------------------------------------------
+
+
+def make_doubt(self):
+    raise TimeoutError
+
+
+def test_a_message_that_makes_a_doubt_waits_for_its_end(deliver, messages):
+    chain = [transactional.s().set(task_id="next")]
+    state, error = deliver(held, "key", do=make_doubt, chain=chain, headers={"mine": 1})
+    assert (state, type(error)) == ("FAILURE", TimeoutError)
+    assert ParkedMessage.objects.get().task_id == "the-task"
+    resolve(the_record().key_hash, Verdict.did_not_happen(), reason="not there")
+    [(headers, args)] = messages()
+    assert (headers["id"], headers["mine"], args) == ("the-task", 1, ["key"])
+    assert not ParkedMessage.objects.exists()
+
+
+def test_a_message_that_finds_a_doubt_waits_too_under_its_own_id(deliver, messages):
+    deliver(held, "key", do=make_doubt, task_id="first")
+    for _ in range(2):
+        state, error = deliver(held, "key", task_id="second")
+        assert (state, type(error)) == ("FAILURE", InDoubt)
+    resolve(the_record().key_hash, Verdict.happened("done"), reason="there")
+    assert [headers["id"] for headers, _ in messages()] == ["first", "second"]
+    assert deliver(held, "key", task_id="second") == ("SUCCESS", "done")
+    assert effects() == 0
+
+
+def test_a_chord_member_in_doubt_does_not_fail_its_chord(deliver):
+    deliver(held, "key", do=make_doubt, task_id="first")
+    chord = transactional.s().set(task_id="body")
+    state, _ = deliver(held, "key", task_id="second", chord=chord, group=str(uuid.uuid4()))
+    assert state == "IGNORED"
+    assert ParkedMessage.objects.filter(task_id="second").exists()
+
+
+def test_a_replay_without_a_stored_result_feeds_no_next_step(deliver, messages):
+    assert deliver(silent, "key") == ("SUCCESS", "effect")
+    assert deliver(silent, "key") == ("SUCCESS", None)
+    state, error = deliver(silent, "key", chain=[transactional.s().set(task_id="next")])
+    assert (state, type(error)) == ("FAILURE", ResultNotStored)
+    assert effects() == 1

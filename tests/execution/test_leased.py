@@ -1,0 +1,452 @@
+"""The effect is tried by one holder at a time, and never repeated blindly."""
+
+import threading
+from datetime import timedelta
+from smtplib import SMTPException, SMTPServerDisconnected
+
+import pytest
+from django.db import connection, transaction
+from django.test import override_settings
+from django.utils import timezone
+
+from idempotency import Leased, OnDoubt, current_attempt, execute
+from idempotency.exceptions import (
+    AlreadyRunning,
+    EffectNotMarked,
+    InDoubt,
+    InsideTransaction,
+    KeyReused,
+    LeaseLost,
+    ResultNotStorable,
+)
+from idempotency.models import IdempotencyRecord
+from idempotency.storage.postgresql import PostgreSQL
+from tests.execution.bodies import Gate, effect, effects, kinds, the_record
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LEASE = timedelta(minutes=1)
+HOLD = Leased(on_doubt=OnDoubt.HOLD, lease=LEASE)
+MARKED = Leased(on_doubt=OnDoubt.HOLD, lease=LEASE, marks_effect=True)
+REFUSALS = Leased(on_doubt=OnDoubt.HOLD, lease=LEASE, no_effect_errors=(KeyError,))
+
+
+def once(body=effect, policy=HOLD, key="key", **options):
+    return execute(body, key=key, scope="test", policy=policy, **options)
+
+
+def fail(error=ValueError):
+    raise error("unclear")
+
+
+def let_the_lease_run_out():
+    changed = IdempotencyRecord.objects.filter(state="running").update(
+        lease_expires_at=timezone.now() - timedelta(seconds=1)
+    )
+    assert changed == 1
+
+
+# -- the good path -------------------------------------------------------------------------------
+
+
+def test_a_duplicate_is_answered_without_running_the_body():
+    assert once(lambda: (effect(), 1)).result == ["effect", 1]
+    again = once()
+    assert (again.result, again.replayed) == (["effect", 1], True)
+    assert effects() == 1
+    assert kinds() == ["duplicate"]
+
+
+def test_the_claim_is_committed_before_the_body_runs():
+    def body():
+        record = the_record()
+        assert not connection.in_atomic_block
+        assert record.state == "running"
+        assert record.policy == "hold"
+        assert record.effect_begun_at is not None
+        assert record.lease_expires_at > timezone.now()
+
+    once(body)
+    record = the_record()
+    assert (record.state, record.lease_expires_at) == ("succeeded", None)
+
+
+def test_while_one_runs_the_other_is_refused_at_once():
+    gate = Gate()
+    with gate.held(lambda: once(gate.pass_)) as other:
+        with pytest.raises(AlreadyRunning, match="lease runs out in"):
+            once()
+        gate.open()
+        assert other.result().replayed is False
+    assert effects() == 0
+
+
+def test_a_result_that_cannot_be_stored_repeats_nothing(caplog):
+    assert once(lambda: {effect()}).result == {"effect"}
+    assert "cannot be replayed" in caplog.text
+    assert once().result is None
+    assert effects() == 1
+
+
+def test_the_provider_key_is_the_same_for_every_attempt():
+    seen = []
+
+    def refused():
+        seen.append(current_attempt().provider_key)
+        raise KeyError
+
+    for number in (1, 2):
+        with pytest.raises(KeyError):
+            once(refused, REFUSALS)
+        assert the_record().attempt == number
+    assert seen[0] == seen[1]
+
+
+# -- what raised ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError, TimeoutError, SystemExit])
+def test_an_error_after_the_effect_began_is_a_doubt(error):
+    with pytest.raises(error):
+        once(lambda: fail(error))
+    assert the_record().state == "in_doubt"
+    with pytest.raises(InDoubt, match="nothing runs until then"):
+        once()
+    assert effects() == 0
+    assert kinds() == ["in_doubt"]
+
+
+def test_a_refusal_says_that_there_was_no_effect():
+    with pytest.raises(KeyError):
+        once(lambda: fail(KeyError), REFUSALS)
+    record = the_record()
+    assert (record.state, record.effect_begun_at) == ("failed", None)
+    assert once(policy=REFUSALS).replayed is False
+    assert the_record().attempt == 2
+    assert kinds() == ["failed", "taken_over"]
+
+
+def test_an_error_before_the_marked_effect_is_no_doubt():
+    with pytest.raises(ValueError, match="unclear"):
+        once(fail, MARKED)
+    assert the_record().state == "failed"
+
+
+def test_an_error_after_the_marked_effect_is_a_doubt():
+    def body():
+        assert the_record().effect_begun_at is None
+        current_attempt().effect_begins()
+        assert the_record().effect_begun_at is not None
+        fail()
+
+    with pytest.raises(ValueError, match="unclear"):
+        once(body, MARKED)
+    assert the_record().state == "in_doubt"
+
+
+def test_a_body_that_forgot_its_mark_is_told(caplog):
+    assert once(policy=MARKED).result == "effect"
+    assert "without effect_begins()" in caplog.text
+    assert once(policy=MARKED).replayed is True
+
+
+def test_a_failed_record_is_taken_over_with_the_same_arguments_only():
+    with pytest.raises(KeyError):
+        once(lambda: fail(KeyError), REFUSALS, fingerprint="a")
+    with pytest.raises(KeyReused):
+        once(policy=REFUSALS, fingerprint="b")
+    assert once(policy=REFUSALS, fingerprint="a").replayed is False
+
+
+# -- a lease that ran out ------------------------------------------------------------------------
+
+
+def test_a_claim_that_lapsed_after_its_effect_began_is_a_doubt():
+    gate = Gate()
+    with gate.held(lambda: once(gate.pass_)) as other:
+        let_the_lease_run_out()
+        with pytest.raises(InDoubt):
+            once()
+        assert the_record().state == "in_doubt"
+        gate.open()
+        assert isinstance(other.result(), LeaseLost)
+    assert the_record().state == "in_doubt"
+    assert kinds() == ["in_doubt", "lease_lost"]
+
+
+def test_a_claim_that_lapsed_before_its_effect_is_taken_over():
+    gate = Gate()
+
+    def slow():
+        gate.pass_()
+        current_attempt().effect_begins()
+        effect("of the old holder")
+
+    with gate.held(lambda: once(slow, MARKED)) as other:
+        let_the_lease_run_out()
+        assert once(policy=MARKED).replayed is False
+        gate.open()
+        assert isinstance(other.result(), LeaseLost)
+    assert (effects(), effects("of the old holder")) == (1, 0)
+    record = the_record()
+    assert (record.state, record.attempt, record.result) == ("succeeded", 2, '"effect"')
+
+
+@pytest.mark.parametrize("before", ["nothing", "a failure"])
+def test_a_record_that_has_changed_since_it_was_seen_is_not_claimed(before, no_locks, monkeypatch):
+    if before == "a failure":
+        with pytest.raises(KeyError):
+            once(lambda: fail(KeyError), REFUSALS)
+    look, seen, running = PostgreSQL.lock_and_look, Gate(), Gate()
+
+    def slow_look(storage, key):
+        result = look(storage, key)
+        if threading.current_thread() is not threading.main_thread():
+            monkeypatch.setattr(PostgreSQL, "lock_and_look", look)
+            seen.pass_()
+        return result
+
+    monkeypatch.setattr(PostgreSQL, "lock_and_look", slow_look)
+    with (
+        seen.held(lambda: once(policy=REFUSALS)) as slow,
+        running.held(lambda: once(running.pass_, REFUSALS)),
+    ):
+        seen.open()
+        assert isinstance(slow.result(), AlreadyRunning)
+    assert effects() == 0
+
+
+def test_a_stale_claim_settles_nothing_of_the_one_that_runs_now():
+    first, second = Gate(), Gate()
+    with first.held(lambda: once(first.pass_, MARKED)) as stale:
+        let_the_lease_run_out()
+        with second.held(lambda: once(lambda: [second.pass_(), effect()], MARKED)) as newer:
+            first.open()
+            assert isinstance(stale.result(), LeaseLost)
+            assert the_record().state == "running"
+            second.open()
+            assert newer.result().result == [None, "effect"]
+    assert effects() == 1
+
+
+def test_the_effect_cannot_begin_under_a_lease_that_ran_out():
+    def body():
+        let_the_lease_run_out()
+        current_attempt().effect_begins()
+        effect()
+
+    with pytest.raises(LeaseLost):
+        once(body, MARKED)
+    assert effects() == 0
+
+
+def test_a_lapsed_claim_is_judged_by_the_policy_it_was_made_under():
+    gate = Gate()
+    with gate.held(lambda: once(gate.pass_, HOLD)) as other:
+        let_the_lease_run_out()
+        with pytest.raises(InDoubt):
+            execute(effect, key="key", scope="test")  # transactional after a deploy
+        gate.open()
+        other.result()
+    assert effects() == 0
+
+
+def test_the_heartbeat_renews_the_lease_and_ends_with_the_body():
+    short = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(seconds=1))
+
+    def body():
+        first = the_record().lease_expires_at
+        wait_until(lambda: the_record().lease_expires_at > first, "a renewed lease")
+
+    once(body, short)
+    assert not [t for t in threading.enumerate() if t.name == "idempotency-heartbeat"]
+
+
+def test_a_body_that_hangs_becomes_visible():
+    hung = Leased(
+        on_doubt=OnDoubt.HOLD, lease=timedelta(seconds=1), max_run=timedelta(microseconds=1)
+    )
+
+    def body():
+        wait_until(lambda: the_record().lease_expires_at < timezone.now(), "the end of the lease")
+        with pytest.raises(InDoubt):
+            once()
+
+    with pytest.raises(LeaseLost):
+        once(body, hung)
+
+
+# -- settling ------------------------------------------------------------------------------------
+
+
+def test_rows_of_the_settling_block_commit_with_the_settlement():
+    def body():
+        with current_attempt().settling(result={"sent": True}):
+            effect()
+            assert the_record().state == "running"
+        assert the_record().state == "succeeded"
+        raise ValueError("after the end")
+
+    with pytest.raises(ValueError, match="after the end"):
+        once(body)
+    assert once().result == {"sent": True}
+    assert effects() == 1
+
+
+def test_an_error_in_the_settling_block_takes_its_rows_with_it():
+    def body():
+        with current_attempt().settling():
+            effect()
+            fail()
+
+    with pytest.raises(ValueError, match="unclear"):
+        once(body)
+    assert effects() == 0
+    assert the_record().state == "in_doubt"
+
+
+def test_a_holder_that_lost_its_lease_settles_nothing():
+    gate = Gate()
+
+    def slow():
+        gate.pass_()
+        with current_attempt().settling():
+            effect()
+
+    with gate.held(lambda: once(slow)) as other:
+        let_the_lease_run_out()
+        with pytest.raises(InDoubt):
+            once()
+        gate.open()
+        assert isinstance(other.result(), LeaseLost)
+    assert effects() == 0
+    assert the_record().state == "in_doubt"
+
+
+def test_a_settlement_that_cannot_be_stored_does_not_begin():
+    def body():
+        with current_attempt().settling(result={1}):
+            effect()
+
+    with pytest.raises(ResultNotStorable):
+        once(body)
+    assert effects() == 0
+
+
+# -- where it is refused -------------------------------------------------------------------------
+
+
+def test_inside_a_transaction_it_is_refused():
+    with transaction.atomic(), pytest.raises(InsideTransaction):
+        once()
+    with pytest.raises(InsideTransaction):
+        execute(once, key="outer", scope="test")
+    assert effects() == 0
+
+
+def test_marks_and_settlements_inside_the_body_s_own_transaction_are_refused():
+    def mark():
+        with transaction.atomic():
+            current_attempt().effect_begins()
+
+    def settle():
+        with transaction.atomic(), current_attempt().settling():
+            effect()
+
+    for body in (mark, settle):
+        with pytest.raises(InsideTransaction):
+            once(body, MARKED)
+    assert effects() == 0
+
+
+def test_a_mark_that_the_policy_does_not_know_is_refused():
+    with pytest.raises(EffectNotMarked, match="marks_effect=True"):
+        once(lambda: current_attempt().effect_begins())
+
+
+def test_anything_runs_inside_a_leased_attempt():
+    def body():
+        inner = execute(effect, key="inner", scope="test").result
+        return inner, once(effect, key="other").result
+
+    assert once(body).result == ["effect", "effect"]
+    assert effects() == 2
+
+
+def test_a_leased_call_inside_itself_is_busy():
+    with pytest.raises(AlreadyRunning):
+        once(once)
+
+
+# -- the lock with a transactional attempt --------------------------------------------------------
+
+
+def test_while_a_transaction_runs_the_key_cannot_be_claimed():
+    gate = Gate()
+    with (
+        gate.held(lambda: execute(gate.pass_, key="key", scope="test")),
+        pytest.raises(AlreadyRunning),
+    ):
+        once()
+    assert effects() == 0
+
+
+def test_claims_are_flushed_whatever_the_session_says():
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
+        seen = []
+
+        def look(execute, sql, params, many, context):
+            if "INSERT INTO" in sql and "idempotency_record" in sql:
+                with connection.connection.cursor() as inner:
+                    inner.execute("SHOW synchronous_commit")
+                    seen.append(inner.fetchone()[0])
+            return execute(sql, params, many, context)
+
+        with connection.execute_wrapper(look):
+            once()
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("off",)
+    assert seen == ["on"]
+
+
+@pytest.mark.django_db(transaction=False)
+def test_inside_django_s_test_case_it_works_without_a_commit():
+    def body():
+        current_attempt().effect_begins()
+        with current_attempt().settling(result=7):
+            effect()
+
+    with override_settings(IDEMPOTENCY={"LEASE": timedelta(minutes=1)}):
+        assert once(body, MARKED).result == 7
+        assert once(body, MARKED).replayed is True
+        with pytest.raises(ValueError, match="unclear"):
+            once(fail, key="other")
+        with pytest.raises(InDoubt):
+            once(key="other")
+    assert effects() == 1
+
+
+# -- declarations --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error", [Exception, OSError, SMTPException, SMTPServerDisconnected, TimeoutError]
+)
+def test_errors_that_prove_nothing_cannot_be_declared(error):
+    with pytest.raises(TypeError, match="may come after the effect"):
+        Leased(on_doubt=OnDoubt.HOLD, no_effect_errors=(error,))
+
+
+def test_a_doubt_must_have_been_thought_of():
+    with pytest.raises(TypeError, match="on_doubt"):
+        Leased()
+    with pytest.raises(TypeError, match=r"OnDoubt\.HOLD"):
+        Leased(on_doubt="hold")
+
+
+@pytest.mark.parametrize("lease", [timedelta(0), 60, "10m"])
+def test_a_lease_is_a_positive_timedelta(lease):
+    with pytest.raises(ValueError, match="positive timedelta"):
+        Leased(on_doubt=OnDoubt.HOLD, lease=lease)

@@ -1,0 +1,126 @@
+"""A doubt ends by a verdict, and the messages that waited are published."""
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from idempotency import Leased, OnDoubt, Verdict, execute, resolution
+from idempotency.exceptions import NotInDoubt, ResultNotStorable
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
+from idempotency.resolution import park, publish_parked, resolve
+from tests.execution.bodies import Gate, Thread, effect, effects, the_record
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOLD = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(minutes=1))
+
+
+def once(body=effect, **options):
+    return execute(body, key="key", scope="test", policy=HOLD, **options)
+
+
+@pytest.fixture
+def doubt():
+    """The key hash of a record in doubt."""
+    with pytest.raises(ZeroDivisionError):
+        once(lambda: 1 / 0, retention=timedelta(days=90))
+    return the_record().key_hash
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What is published instead of to a broker; a real one is in the acceptance tests."""
+    messages = []
+    monkeypatch.setattr(resolution, "publisher", messages.append)
+    return messages
+
+
+def test_what_happened_is_answered_from_then_on(doubt):
+    resolve(doubt, Verdict.happened({"id": 7}), reason="seen there", by="ada")
+    assert once().result == {"id": 7}
+    assert effects() == 0
+    event = IdempotencyEvent.objects.get(kind="resolved")
+    assert event.note == "It happened, said by ada: seen there"
+
+
+def test_what_did_not_happen_runs_again(doubt):
+    resolve(doubt, Verdict.did_not_happen(), reason="not seen there")
+    assert once().replayed is False
+    assert effects() == 1
+    assert the_record().attempt == 2
+
+
+def test_a_resolved_record_is_kept_as_long_as_its_job_said(doubt):
+    resolve(doubt, Verdict.happened(), reason="seen")
+    left = the_record().expires_at - timezone.now()
+    assert timedelta(days=89) < left < timedelta(days=91)
+
+
+def test_without_a_doubt_nothing_is_changed():
+    with pytest.raises(NotInDoubt, match="no record"):
+        resolve(uuid.uuid4(), Verdict.happened(), reason="?")
+    once()
+    with pytest.raises(NotInDoubt, match="succeeded"):
+        resolve(the_record().key_hash, Verdict.did_not_happen(), reason="?")
+    assert the_record().state == "succeeded"
+
+
+def test_a_live_lease_is_not_resolved_but_a_lapsed_one_is():
+    gate = Gate()
+    with gate.held(lambda: once(gate.pass_)):
+        with pytest.raises(NotInDoubt, match="live lease"):
+            resolve(the_record().key_hash, Verdict.happened(), reason="?")
+        IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+        resolve(the_record().key_hash, Verdict.happened(), reason="seen")
+        assert the_record().state == "succeeded"
+
+
+def test_a_verdict_that_cannot_be_stored_changes_nothing(doubt):
+    with pytest.raises(ResultNotStorable):
+        resolve(doubt, Verdict.happened({1}), reason="seen")
+    assert the_record().state == "in_doubt"
+
+
+def test_parked_messages_are_published_and_forgotten(doubt, published):
+    for task_id in ("a", "b", "a"):
+        assert park("default", doubt, 1, task_id=task_id, message=task_id)
+    done = resolve(doubt, Verdict.happened(), reason="seen")
+    assert (done.published, done.waiting) == (2, 0)
+    assert published == ["a", "b"]
+    assert not ParkedMessage.objects.exists()
+
+
+def test_a_message_whose_publishing_fails_is_kept(doubt, published, monkeypatch):
+    park("default", doubt, 1, task_id="a", message="a")
+    monkeypatch.setattr(resolution, "publisher", None)
+    done = resolve(doubt, Verdict.happened(), reason="seen")
+    assert (done.published, done.waiting) == (0, 1)
+    monkeypatch.setattr(resolution, "publisher", published.append)
+    assert publish_parked(doubt).published == 1
+    assert published == ["a"]
+
+
+def test_a_message_cannot_be_parked_once_the_doubt_is_resolved(doubt):
+    resolve(doubt, Verdict.happened(), reason="seen")
+    assert park("default", doubt, 1, task_id="a", message="a") is False
+    assert not ParkedMessage.objects.exists()
+
+
+def test_a_message_parked_while_the_doubt_is_being_resolved_is_not_forgotten(doubt):
+    with transaction.atomic():  # somebody is resolving
+        IdempotencyRecord.objects.resolve_as_happened(doubt, result=None)
+        with Thread(lambda: park("default", doubt, 1, task_id="a", message="a")) as parking:
+            wait_until(somebody_waits_for_a_lock, "the parking to wait for the resolving")
+            connection.connection.commit()
+            assert parking.result() is False
+
+
+def somebody_waits_for_a_lock():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return cursor.fetchone()[0]

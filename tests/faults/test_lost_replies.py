@@ -1,0 +1,171 @@
+"""The line to PostgreSQL breaks around one message: before it arrives, or before its reply does."""
+
+import os
+import signal
+from datetime import timedelta
+
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import DatabaseError, connection, transaction
+from psycopg import connect
+from psycopg.conninfo import conninfo_to_dict
+
+from idempotency import Leased, OnDoubt, current_attempt, execute
+from idempotency.exceptions import AlreadyRunning, InDoubt
+from idempotency.storage.postgresql import PostgreSQL
+from tests.execution.bodies import Thread, effect, effects, the_record
+from tests.harness.processes import database_url
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOLD = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(seconds=30))
+MARKED = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(seconds=30), marks_effect=True)
+
+
+@pytest.fixture
+def line(proxy):
+    """This process's own connection goes through the proxy."""
+    own = dict(connection.settings_dict)
+    connection.close()
+    through = conninfo_to_dict(proxy.url)
+    connection.settings_dict |= {"HOST": through["host"], "PORT": through["port"]}
+    yield proxy
+    connection.close()
+    connection.settings_dict |= {"HOST": own["HOST"], "PORT": own["PORT"]}
+
+
+def once(body=effect, **options):
+    return execute(body, key="key", scope="test", **options)
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("message", ["pg_try_advisory_xact_lock", "jobs_effect", "COMMIT"])
+def test_a_transactional_job_survives_a_cut_at_each_message(message, place, line):
+    ran = []
+
+    def body():
+        transaction.on_commit(lambda: ran.append("hook"))
+        return effect()
+
+    line.cut(**{place: message})
+    outcome = once(body)
+    assert (outcome.result, outcome.replayed) == ("effect", False)
+    assert effects() == 1
+    assert ran == ["hook"]
+    assert the_record().state == "succeeded"
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("policy", [HOLD, MARKED])
+@pytest.mark.parametrize("message", ["pg_try_advisory_xact_lock", "COMMIT", "UPDATE"])
+def test_a_leased_job_survives_a_cut_at_each_message(message, policy, place, line):
+    """COMMIT is the claim's; UPDATE is the mark of the effect, else the settlement."""
+    calls = []
+
+    def body():
+        if policy.marks_effect:
+            current_attempt().effect_begins()
+        calls.append("effect")
+        return "sent"
+
+    line.cut(**{place: message})
+    outcome = once(body, policy=policy)
+    assert (outcome.result, outcome.replayed) == ("sent", False)
+    assert calls == ["effect"]
+    record = the_record()
+    assert (record.state, record.attempt, record.result) == ("succeeded", 1, '"sent"')
+
+
+def settle():
+    with current_attempt().settling(result="settled"):
+        effect()
+
+
+def test_a_settlement_whose_reply_was_lost_is_known_by_its_claim(line):
+    def body():
+        line.cut(after="COMMIT")
+        settle()
+
+    assert once(body, policy=HOLD).result == "settled"
+    assert effects() == 1
+    assert the_record().state == "succeeded"
+
+
+def test_a_settlement_that_never_arrived_leaves_the_doubt_and_no_row(line):
+    def body():
+        line.cut(before="COMMIT")
+        settle()
+
+    with pytest.raises(DatabaseError):
+        once(body, policy=HOLD)
+    assert effects() == 0
+    with pytest.raises(InDoubt):
+        once(policy=HOLD)
+
+
+SLOW_COMMIT = """
+CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON jobs_effect
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_for_test()
+"""
+COMMITTING = """
+SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%COMMIT'
+"""
+
+
+@pytest.fixture
+def slow_commit():
+    """COMMIT waits in the server for as long as this connection holds a lock."""
+    with connect(database_url(), autocommit=True) as observer:
+        observer.execute(SLOW_COMMIT)
+        observer.execute("SELECT pg_advisory_lock(4711)")
+        yield observer
+        observer.execute("SELECT pg_advisory_unlock_all()")
+        observer.execute("DROP FUNCTION wait_for_test CASCADE")
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_a_commit_still_in_progress_is_neither_success_nor_failure(
+    patient, slow_commit, monkeypatch
+):
+    """A soft time limit strikes while the server commits: *absent* does not mean rolled back."""
+
+    def strike(*_):
+        raise SoftTimeLimitExceeded
+
+    def limit():
+        wait_until(lambda: slow_commit.execute(COMMITTING).fetchone(), "the COMMIT to wait")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        if patient:
+            wait_until(busy_again, "the new connection to meet the lock")
+            slow_commit.execute("SELECT pg_advisory_unlock_all()")
+
+    looks = []
+    original = PostgreSQL.lock_and_look
+
+    def counted(storage, key):
+        look = original(storage, key)
+        looks.append(look.locked)
+        return look
+
+    def busy_again():
+        return looks.count(False) > 0
+
+    monkeypatch.setattr(PostgreSQL, "lock_and_look", counted)
+    monkeypatch.setattr("idempotency.transactional.LOST_COMMIT_WAIT", 20 if patient else 0.2)
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        with Thread(limit):
+            if patient:
+                assert once().replayed is False
+            else:
+                with pytest.raises(AlreadyRunning, match="was not answered"):
+                    once()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    slow_commit.execute("SELECT pg_advisory_unlock_all()")
+    wait_until(effects, "the old backend to commit")
+    assert once().replayed is True
+    assert effects() == 1

@@ -1,0 +1,20 @@
+"""What a user installs."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def test_the_wheel_holds_the_app_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path]
+    subprocess.run(command, check=True, cwd=CHECKOUT, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {
+        "idempotency",
+        "django_transactional_idempotency",
+    }
+    assert {"idempotency/py.typed", "idempotency/migrations/0001_initial.py"} <= names

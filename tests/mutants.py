@@ -1,0 +1,455 @@
+"""Break the app, one line at a time, and see a test fail each time: ``make mutants``.
+
+A mutant that survives means a promise that no test keeps. Each runs in a copy of the checkout,
+against a database of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+COPIED = ("idempotency", "notifications", "project", "tests", "pyproject.toml")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One breakage, and the tests of which at least one must fail."""
+
+    breaks: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+    def apply(self, checkout: Path) -> None:
+        path = checkout / "idempotency" / self.file
+        text = path.read_text()
+        if text.count(self.before) != 1:
+            raise SystemExit(
+                f"{self.file} holds {text.count(self.before)} times: {self.before}\n"
+                f"Bring the mutant {self.breaks!r} up to date."
+            )
+        path.write_text(text.replace(self.before, self.after))
+
+
+TRANSACTIONAL = "tests/execution/test_transactional.py"
+LEASED = "tests/execution/test_leased.py"
+RESOLUTION = "tests/execution/test_resolution.py"
+CELERY = "tests/contrib/test_celery.py"
+REPLIES = "tests/faults/test_lost_replies.py"
+LIMIT = "tests/concurrency/test_soft_time_limit.py"
+KEYS = "tests/unit/test_keys.py"
+
+MUTANTS = [
+    Mutant(
+        "ignore the unique key's violation",
+        "storage/postgresql.py",
+        'return _diagnosis(error).constraint_name == "idempotency_record_key_hash"',
+        "return False",
+        f"{TRANSACTIONAL} -k lock_lost",
+    ),
+    Mutant(
+        "take any unique violation for a duplicate",
+        "storage/postgresql.py",
+        'return _diagnosis(error).constraint_name == "idempotency_record_key_hash"',
+        "return True",
+        f"{TRANSACTIONAL} -k own_integrity_error",
+    ),
+    Mutant(
+        "COMMIT behind an upsert that may change nothing",
+        "storage/postgresql.py",
+        "THEN 'succeeded' END,\n       attempt",
+        "THEN 'succeeded' ELSE record.state END,\n       attempt",
+        f"{TRANSACTIONAL} -k lock_lost",
+    ),
+    Mutant(
+        "write the record outside of the transaction",
+        "storage/postgresql.py",
+        'self._send(f"{sql}; COMMIT", parameters)',
+        'self._send(f"COMMIT; {sql}", parameters)',
+        f"{TRANSACTIONAL} -k duplicate_is_answered",
+    ),
+    Mutant(
+        "accept a record written by another transaction",
+        "storage/postgresql.py",
+        "CASE WHEN now() = %(begun_at)s THEN %(scope)s END",
+        "CASE WHEN now() >= %(begun_at)s THEN %(scope)s END",
+        f"{TRANSACTIONAL} -k commits_by_itself",
+    ),
+    Mutant(
+        "skip the needs_rollback check",
+        "storage/postgresql.py",
+        "if connection.needs_rollback:",
+        "if False:",
+        f"{TRANSACTIONAL} -k cannot_be_committed",
+    ),
+    Mutant(
+        "skip the check for a swallowed database error",
+        "storage/postgresql.py",
+        "if status is not TransactionStatus.INTRANS:",
+        "if False:",
+        f"{TRANSACTIONAL} -k cannot_be_committed",
+    ),
+    Mutant(
+        "skip the check for a closed connection",
+        "storage/postgresql.py",
+        "if connection.closed_in_transaction or connection.connection is not raw:",
+        "if False:",
+        f"{TRANSACTIONAL} -k cannot_be_committed",
+    ),
+    Mutant(
+        "do not flush a claim",
+        "storage/postgresql.py",
+        "set_config('synchronous_commit', 'on', true)",
+        "current_setting('synchronous_commit')",
+        f"{LEASED} -k flushed",
+    ),
+    Mutant(
+        "call every database error transient",
+        "storage/postgresql.py",
+        "return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)",
+        "return True",
+        f"{TRANSACTIONAL} -k own_integrity_error",
+    ),
+    Mutant(
+        "call no lost transaction transient",
+        "storage/postgresql.py",
+        "return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)",
+        "return False",
+        f"{TRANSACTIONAL} -k serialization",
+    ),
+    Mutant(
+        "leave a connection with an open transaction behind",
+        "storage/base.py",
+        "if connection.in_atomic_block or not connection.autocommit or not self.is_idle():",
+        "if False:",
+        f"{LIMIT} {REPLIES}",
+    ),
+    Mutant(
+        "run inside of somebody's transaction",
+        "storage/base.py",
+        "if connection.in_atomic_block or not self.is_idle():",
+        "if not self.is_idle() and not connection.in_atomic_block:",
+        f"{TRANSACTIONAL} {LEASED} -k 'transaction_it_is_refused'",
+    ),
+    Mutant(
+        "note a failure over a record in any state",
+        "storage/base.py",
+        "failed = self.records.filter(key_hash=key_hash, state=State.FAILED)",
+        "failed = self.records.filter(key_hash=key_hash)",
+        f"{TRANSACTIONAL} -k overtaken",
+    ),
+    Mutant(
+        "read 'absent' after a lost COMMIT as rolled back",
+        "transactional.py",
+        "            if look.locked:\n                raise error",
+        "            if True:\n                raise error",
+        f"{REPLIES} -k still_in_progress",
+    ),
+    Mutant(
+        "forget the on_commit hooks when the reply to COMMIT is lost",
+        "transactional.py",
+        "for _, hook, robust in self.hooks:",
+        "for _, hook, robust in ():",
+        f"{REPLIES} -k transactional",
+    ),
+    Mutant(
+        "call a failing on_commit hook the job's failure",
+        "transactional.py",
+        "        self.committed = True",
+        "        self.committed = self.sent = False",
+        f"{TRANSACTIONAL} -k failing_hook",
+    ),
+    Mutant(
+        "commit without a nested call that was busy",
+        "transactional.py",
+        "if attempt.doomed_by is not None:",
+        "if False:",
+        f"{TRANSACTIONAL} -k dooms",
+    ),
+    Mutant(
+        "let a call wait for itself",
+        "transactional.py",
+        "if any(attempt.hashes & set(self.call.key.hashes) for attempt in running_here):",
+        "if False:",
+        f"{TRANSACTIONAL} -k inside_itself",
+    ),
+    Mutant(
+        "lock the key under the first secret only",
+        "storage/postgresql.py",
+        "for n in key.lock_numbers)",
+        "for n in key.lock_numbers[:1])",
+        f"{TRANSACTIONAL} -k rotation",
+    ),
+    Mutant(
+        "replay whatever the arguments",
+        "calls.py",
+        "and fingerprint != seen.fingerprint",
+        "and fingerprint is None",
+        f"{TRANSACTIONAL} {LEASED} -k arguments",
+    ),
+    Mutant(
+        "run though the lock is somebody else's",
+        "calls.py",
+        "if not look.locked:",
+        "if False:",
+        f"{TRANSACTIONAL} -k while_one_runs",
+    ),
+    Mutant(
+        "remember an expired record",
+        "calls.py",
+        "not (seen.state is State.SUCCEEDED and seen.expired)",
+        "not (seen.state is State.SUCCEEDED and False)",
+        f"{TRANSACTIONAL} -k expired",
+    ),
+    Mutant(
+        "take over a claim whose effect had begun",
+        "calls.py",
+        "(seen.state is State.RUNNING and seen.effect_begun)",
+        "(seen.state is State.RUNNING and False)",
+        f"{LEASED} -k lapsed",
+    ),
+    Mutant(
+        "take over a claim whose lease is alive",
+        "calls.py",
+        "if seen.state is State.RUNNING and seen.lease_left > 0:",
+        "if False:",
+        f"{LEASED} -k while_one_runs",
+    ),
+    Mutant(
+        "drop the claim_id guard",
+        "querysets.py",
+        "key_hash=claim.key_hash, claim_id=claim.id, state=State.RUNNING",
+        "key_hash=claim.key_hash, state=State.RUNNING",
+        f"{LEASED} -k stale_claim",
+    ),
+    Mutant(
+        "take over a record that has changed since it was seen",
+        "querysets.py",
+        "changed = self.as_seen(seen).update(",
+        "changed = self.filter(key_hash=seen.key_hash).update(",
+        f"{LEASED} -k has_changed_since",
+    ),
+    Mutant(
+        "begin the effect under a lease that ran out",
+        "querysets.py",
+        "self.held_by(claim).leased().update(effect_begun_at=Now())",
+        "self.held_by(claim).update(effect_begun_at=Now())",
+        f"{LEASED} -k cannot_begin",
+    ),
+    Mutant(
+        "resolve what is not in doubt",
+        "querysets.py",
+        "changed = self.filter(key_hash=key_hash, state=State.IN_DOUBT).update(\n"
+        "            state=State.FAILED,",
+        "changed = self.filter(key_hash=key_hash).update(\n            state=State.FAILED,",
+        f"{RESOLUTION} -k without_a_doubt",
+    ),
+    Mutant(
+        "claim after the body",
+        "leased.py",
+        "answer = self.persist(self._claim,",
+        "self.call = __import__('dataclasses').replace(self.call, function=(\n"
+        "                lambda result: lambda: result)(self.call.function()))\n"
+        "            answer = self.persist(self._claim,",
+        f"{LEASED} -k claim_is_committed",
+    ),
+    Mutant(
+        "treat any exception as 'no effect'",
+        "leased.py",
+        "isinstance(cause, self.policy.no_effect_errors)",
+        "isinstance(cause, Exception)",
+        f"{LEASED} -k after_the_effect_began",
+    ),
+    Mutant(
+        "treat no exception as 'no effect'",
+        "leased.py",
+        "or isinstance(cause, self.policy.no_effect_errors)",
+        "or False",
+        f"{LEASED} -k refusal",
+    ),
+    Mutant(
+        "commit the settling rows of a lost lease",
+        "leased.py",
+        "if not self.storage.settle_with_rows(claim, result=text):",
+        "if not self.storage.settle_with_rows(claim, result=text) and False:",
+        f"{LEASED} -k settles_nothing",
+    ),
+    Mutant(
+        "call a lost settlement a success",
+        "leased.py",
+        "if not self._insist(lambda: self.storage.has_succeeded(claim)):",
+        "if False:",
+        f"{REPLIES} -k never_arrived",
+    ),
+    Mutant(
+        "never renew the lease",
+        "heartbeat.py",
+        "if not self._storage.renew(self._claim):",
+        "if True:",
+        f"{LEASED} -k heartbeat",
+    ),
+    Mutant(
+        "renew the lease of a hung body for ever",
+        "heartbeat.py",
+        "and time.monotonic() < stop_at",
+        "and True",
+        f"{LEASED} -k hangs",
+    ),
+    Mutant(
+        "park a message though the doubt is being resolved",
+        "resolution.py",
+        "if record.select_for_update().first() is None:",
+        "if record.first() is None:",
+        f"{RESOLUTION} -k being_resolved",
+    ),
+    Mutant(
+        "forget a message whose publishing failed",
+        "resolution.py",
+        "            waiting += 1",
+        "            waiting += 1\n            row.delete()",
+        f"{RESOLUTION} -k publishing_fails",
+    ),
+    Mutant(
+        "put retries into the key",
+        "contrib/celery.py",
+        "request.replaced_task_nesting or 0)",
+        "request.retries or 0)",
+        f"{CELERY} -k redelivery_and_retry",
+    ),
+    Mutant(
+        "drop a busy message",
+        "contrib/celery.py",
+        "            copy.apply_async()",
+        "            pass",
+        f"{CELERY} -k busy",
+    ),
+    Mutant(
+        "return when busy",
+        "decorators.py",
+        "                answer = delivery.answer(error)",
+        "                return None\n                answer = delivery.answer(error)",
+        f"{CELERY} -k busy",
+    ),
+    Mutant(
+        "let autoretry_for take a message that is given back",
+        "contrib/celery.py",
+        "class Requeue(Reject, Ignore):",
+        "class Requeue(Reject):",
+        f"{CELERY} -k given_back",
+    ),
+    Mutant(
+        "believe a Retry by itself",
+        "contrib/celery.py",
+        "return error.exc or error.__context__ if isinstance(error, Retry) else error",
+        "return error",
+        f"{CELERY} -k judged",
+    ),
+    Mutant(
+        "lose the message that makes a doubt",
+        "leased.py",
+        "self.delivery.park(self.storage.using, claim.key_hash, self.generation)",
+        "pass",
+        f"{CELERY} -k makes_a_doubt",
+    ),
+    Mutant(
+        "lose the message that finds a doubt",
+        "calls.py",
+        "if self.delivery.park(self.storage.using, seen.key_hash, seen.generation):",
+        "if True:",
+        f"{CELERY} -k finds_a_doubt",
+    ),
+    Mutant(
+        "fail the chord of a member in doubt",
+        "contrib/celery.py",
+        "if isinstance(error, InDoubt) and self._request.chord:",
+        "if False:",
+        f"{CELERY} -k chord",
+    ),
+]
+
+
+@contextmanager
+def copy_of_checkout():
+    with tempfile.TemporaryDirectory() as directory:
+        for name in COPIED:
+            source, target = CHECKOUT / name, Path(directory) / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        yield Path(directory)
+
+
+def pytest(checkout: Path, tests: str, database: str) -> subprocess.CompletedProcess[str]:
+    given = conninfo_to_dict(os.environ["DATABASE_URL"])
+    command = f'"{sys.executable}" -m pytest -q -x --tb=line {tests}'
+    return subprocess.run(  # noqa: S602 the command is ours
+        command,
+        shell=True,
+        cwd=checkout,
+        env={
+            **os.environ,
+            "DATABASE_URL": make_conninfo(**given | {"dbname": database}),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def survives(mutant: Mutant, databases: SimpleQueue[str]) -> str:
+    """What is wrong with a mutant's run; empty when a test failed as it should."""
+    database = databases.get()
+    try:
+        with copy_of_checkout() as checkout:
+            mutant.apply(checkout)
+            run = pytest(checkout, mutant.tests, database)
+    finally:
+        databases.put(database)
+    if run.returncode == 1 and "FAILED" in run.stdout:
+        return ""
+    if run.returncode == 0:
+        return f"survived {mutant.tests}"
+    return f"pytest {mutant.tests} exited with {run.returncode}:\n{run.stdout}{run.stderr}"
+
+
+def main(only: str = "") -> int:
+    mutants = [mutant for mutant in MUTANTS if only in mutant.breaks]
+    databases: SimpleQueue[str] = SimpleQueue()
+    workers = os.cpu_count() or 1
+    for number in range(workers):
+        databases.put(f"mutants_{number}")
+    files = sorted({word for m in mutants for word in m.tests.split() if word.endswith(".py")})
+    print(f"{len(mutants)} mutants. First the tests on the app as it is:", flush=True)
+    with copy_of_checkout() as checkout:
+        unbroken = pytest(checkout, " ".join(files), "mutants_0")
+    if unbroken.returncode:
+        print(f"They fail already, so no mutant would say anything:\n{unbroken.stdout}")
+        return 1
+    print(unbroken.stdout.strip().splitlines()[-1], flush=True)
+    survivors = 0
+    with ThreadPoolExecutor(workers) as pool:
+        wrongs = pool.map(lambda mutant: survives(mutant, databases), mutants)
+        for mutant, wrong in zip(mutants, wrongs, strict=True):
+            survivors += bool(wrong)
+            print(f"  {'SURVIVED' if wrong else 'caught  '}  {mutant.breaks}", flush=True)
+            if wrong:
+                print(f"            {wrong}", flush=True)
+    print(f"{len(mutants) - survivors} of {len(mutants)} mutants were caught.")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))
