@@ -54,14 +54,14 @@ MUTANTS = [
     Mutant(
         "ignore the unique key's violation",
         "storage/postgresql.py",
-        'return _diagnosis(error).constraint_name == "idempotency_record_key_hash"',
+        'return bool(_diagnosis(error).constraint_name == "idempotency_record_key_hash")',
         "return False",
         f"{TRANSACTIONAL} -k lock_lost",
     ),
     Mutant(
         "take any unique violation for a duplicate",
         "storage/postgresql.py",
-        'return _diagnosis(error).constraint_name == "idempotency_record_key_hash"',
+        'return bool(_diagnosis(error).constraint_name == "idempotency_record_key_hash")',
         "return True",
         f"{TRANSACTIONAL} -k own_integrity_error",
     ),

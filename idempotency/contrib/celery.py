@@ -115,7 +115,7 @@ def find_delivery(function: Callable[..., Any]) -> CeleryDelivery | None:
     request = task.request
     if getattr(request, "idempotency_entered", False):
         return None
-    request.idempotency_entered = True
+    request.update(idempotency_entered=True)
     return CeleryDelivery(task)
 
 

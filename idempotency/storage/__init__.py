@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from idempotency.storage.base import Entry, Look, Seen, Storage
+from idempotency.storage.base import Storage
 from idempotency.storage.postgresql import PostgreSQL
+from idempotency.storage.rows import Entry, Look, Seen
 
 __all__ = ["Entry", "Look", "Seen", "Storage", "storage_for"]
 

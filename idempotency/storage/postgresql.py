@@ -12,7 +12,8 @@ from psycopg.pq import TransactionStatus
 from idempotency.exceptions import BodyCommitted, NotCommitted
 from idempotency.keys import Key
 from idempotency.states import State
-from idempotency.storage.base import Entry, Look, Seen, Storage
+from idempotency.storage.base import Storage
+from idempotency.storage.rows import Entry, Look, Seen
 
 # The row that answers most: a failed one stands behind any other under an older secret.
 LOOK = """
@@ -93,7 +94,7 @@ class PostgreSQL(Storage):
 
     def is_record_changed(self, error: BaseException) -> bool:
         if _sqlstate(error) == "23505":
-            return _diagnosis(error).constraint_name == "idempotency_record_key_hash"
+            return bool(_diagnosis(error).constraint_name == "idempotency_record_key_hash")
         return self._is_null(error, "state")
 
     def is_body_committed(self, error: BaseException) -> bool:

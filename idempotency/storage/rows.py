@@ -1,0 +1,73 @@
+"""What a storage is given of a record, and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from idempotency.keys import Key
+from idempotency.states import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A record as one look saw it, judged by the database's clock."""
+
+    key_hash: UUID
+    fingerprint: UUID | None
+    state: State
+    attempt: int
+    generation: int
+    claim_id: UUID | None
+    policy: str | None
+    result: str | None
+    #: When the transaction or the claim that last ran the body began.
+    begun_at: datetime
+    effect_begun: bool
+    lease_expires_at: datetime | None
+    expires_at: datetime
+    #: Seconds until the lease runs out; 0.0 without one.
+    lease_left: float
+    expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the first message of an attempt saw."""
+
+    #: ``now()`` of this transaction.
+    begun_at: datetime
+    #: Whether the key's lock is ours until this transaction ends.
+    locked: bool
+    seen: Seen | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a record says of its job, whatever becomes of it."""
+
+    key: Key
+    #: The readable form of the key, or None.
+    readable: str | None
+    task_id: str | None
+    retention: timedelta
+
+    def columns(self, key_hash: UUID) -> dict[str, Any]:
+        """The columns by name, for the record under ``key_hash``."""
+        return {
+            "scope": self.key.scope,
+            "key": self.readable,
+            "fingerprint": self.key.fingerprint_for(key_hash),
+            "task_id": self.task_id,
+        }
+
+
+def described(error: BaseException) -> dict[str, str]:
+    """The columns that tell of an error. PostgreSQL text cannot hold NUL."""
+    kind = type(error)
+    return {
+        "error_class": f"{kind.__module__}.{kind.__qualname__}",
+        "error_message": str(error)[:1000].replace("\0", "\N{REPLACEMENT CHARACTER}"),
+    }
