@@ -1,0 +1,99 @@
+"""Settings of the example project.
+
+The embedded servers serve out of the box; ``DATABASE_URL`` and ``CELERY_BROKER_URL`` point
+elsewhere instead.
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict
+
+from project import services
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG = True
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+SECRET_KEY = "an example project, served on the loopback address only"  # noqa: S105 no secret
+ROOT_URLCONF = "project.urls"
+WSGI_APPLICATION = "project.wsgi.application"
+USE_TZ = True
+STATIC_URL = "static/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "idempotency",
+    "notifications",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+
+def _database(url: str) -> dict[str, object]:
+    given = conninfo_to_dict(url)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": given.pop("dbname", ""),
+        "USER": given.pop("user", ""),
+        "PASSWORD": given.pop("password", ""),
+        "HOST": given.pop("host", ""),
+        "PORT": given.pop("port", ""),
+        "OPTIONS": given,
+    }
+
+
+DATABASES = {"default": _database(os.environ.get("DATABASE_URL") or services.database_url())}
+
+CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or services.broker_url()
+CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", "disabled://")
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# Acknowledge after the body, and give the message back when a pool process dies: without both,
+# a killed worker loses its message and there is nothing left to be idempotent about.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Seconds after which an unacknowledged message is delivered again, and how often and how
+    # eagerly the worker looks for one (kombu 5.7; without the last two: about every 100 s).
+    "visibility_timeout": int(os.environ.get("VISIBILITY_TIMEOUT", "60")),
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+}
+
+EMAIL_HOST = os.environ.get("EMAIL_HOST", "127.0.0.1")
+EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "1025"))
+# Django's default is to wait for ever. Shorter than the lease, so that a mail server that hangs
+# ends as an error of the body and not as a lease that ran out.
+EMAIL_TIMEOUT = 10
+
+IDEMPOTENCY = {"LEASE": timedelta(seconds=float(os.environ.get("LEASE_SECONDS", "60")))}

@@ -1,0 +1,92 @@
+"""Fixtures that start real workers and processes, and that end them whatever happens."""
+
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.gates import Gates
+from tests.harness.processes import Call
+from tests.harness.proxy import Proxy
+from tests.harness.workers import Queue, Worker
+
+LOGS = pytest.StashKey[list[Path]]()
+
+
+@pytest.fixture(autouse=True)
+def _unit_tests_use_no_database(request: pytest.FixtureRequest) -> None:
+    # pytest-django lets no test reach the database that does not ask for it.
+    asks = {"db", "transactional_db", "live_server"} & set(request.fixturenames)
+    asks |= {"django_db"} & {mark.name for mark in request.node.iter_markers()}
+    if asks and "unit" in request.path.relative_to(Path(__file__).parent).parts:
+        pytest.fail(f"A unit test uses no database ({', '.join(asks)}): move it to execution/.")
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Gates:
+    """The gates of the processes that this test starts."""
+    return Gates(tmp_path)
+
+
+@pytest.fixture
+def proxy(transactional_db: None) -> Iterator[Proxy]:
+    """A proxy to the database of this test."""
+    with Proxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def queue() -> Queue:
+    """A queue for this test alone."""
+    return Queue(f"test-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def worker(
+    request: pytest.FixtureRequest, transactional_db: None, queue: Queue, gates: Gates
+) -> Iterator[Callable[..., Worker]]:
+    """Start a worker on the test's queue: ``worker(concurrency=2)``; see `Worker`."""
+    workers: list[Worker] = []
+
+    def start(**options: Any) -> Worker:
+        log = gates.directory / f"worker{len(workers)}.log"
+        request.node.stash.setdefault(LOGS, []).append(log)
+        workers.append(Worker(queue.name, gates, log=log, **options))
+        return workers[-1]
+
+    yield start
+    for process in workers:
+        process.kill()
+
+
+@pytest.fixture
+def call(
+    request: pytest.FixtureRequest, transactional_db: None, gates: Gates
+) -> Iterator[Callable[..., Call]]:
+    """Call a function in another process: ``call("module:function", argument=1)``; see `Call`."""
+    calls: list[Call] = []
+
+    def start(function: str, environment: dict[str, str] | None = None, **arguments: Any) -> Call:
+        log = gates.directory / f"call{len(calls)}.log"
+        request.node.stash.setdefault(LOGS, []).append(log)
+        environment = {**gates.environment, **(environment or {})}
+        calls.append(Call(function, log=log, environment=environment, **arguments))
+        return calls[-1]
+
+    yield start
+    for process in calls:
+        process.kill()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the processes of a failed test have said."""
+    report = yield
+    if report.failed:
+        for log in item.stash.get(LOGS, []):
+            report.sections.append((log.name, log.read_text()[-8000:]))
+    return report

@@ -1,0 +1,91 @@
+"""What a test calls in a process of its own; see `tests.harness.processes.Call`."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import connections
+
+from idempotency import execute
+from tests.harness.gates import reach
+from tests.harness.waiting import wait_until
+from tests.jobs import tasks
+
+fork = multiprocessing.get_context("fork")
+
+
+def outcome(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """What became of a call, in JSON."""
+    try:
+        return ["returned", function(*arguments)]
+    except Exception as error:
+        return ["raised", type(error).__name__]
+
+
+def run(task: str, key: str) -> list[Any]:
+    """Run a task's body here and now."""
+    return outcome(getattr(tasks, task), key)
+
+
+def run_until_soft_time_limit(task: str, key: str) -> list[Any]:
+    """The same, with SIGUSR1 as the soft time limit; then write a row of one's own."""
+
+    def strike(*_: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    signal.signal(signal.SIGUSR1, strike)
+    ended = outcome(getattr(tasks, task), key)
+    tasks.effect(key, "written afterwards")
+    reach("afterwards")
+    return ended
+
+
+def stampede(number: int, wait_seconds: float, hold: bool) -> list[list[Any]]:
+    """So many processes execute one key at once: what became of each.
+
+    With ``hold``, the body runs until all the others have ended; else until all have begun.
+    """
+    begun, barrier, results = fork.Value("i", 0), fork.Barrier(number), fork.SimpleQueue()
+    connections.close_all()
+    arguments = (begun, barrier, results, timedelta(seconds=wait_seconds), hold)
+    processes = [fork.Process(target=_one_of_many, args=arguments) for _ in range(number)]
+    for process in processes:
+        process.start()
+    return [results.get() for _ in processes]
+
+
+def _one_of_many(
+    counter: Any,
+    barrier: Barrier,
+    results: SimpleQueue,
+    wait: timedelta,
+    hold: bool,
+) -> None:
+    def body() -> int:
+        tasks.effect("key", "effect")
+        # One of the number runs the body and so comes later than the others.
+        goal = barrier.parties - 1 if hold else barrier.parties
+        wait_until(lambda: counter.value >= goal, "the other processes", seconds=60)
+        return os.getpid()
+
+    def count() -> None:
+        with counter.get_lock():
+            counter.value += 1
+
+    def attempt() -> list[Any]:
+        done = execute(body, key="key", scope="stampede", wait=wait)
+        return [done.result, done.replayed]
+
+    connections["default"].ensure_connection()
+    barrier.wait()
+    if not hold:
+        count()
+    results.put(outcome(attempt))
+    if hold:
+        count()

@@ -1,0 +1,90 @@
+"""Celery tasks that tests steer by gates and by their arguments."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from celery import Task, shared_task
+from celery.signals import before_task_publish, task_postrun, task_prerun
+
+from idempotency import Leased, OnDoubt, current_attempt, idempotent
+from tests.harness.gates import DIRECTORY, reach
+from tests.jobs.models import Effect
+
+
+def effect(key: str, note: str) -> None:
+    Effect.objects.create(key=key, note=note, pid=os.getpid())
+
+
+@shared_task
+def echo(value: Any) -> Any:
+    """What a task's result looks like without us."""
+    return value
+
+
+@shared_task
+@idempotent(key="key")
+def transactional(key: str, value: Any = None) -> Any:
+    """One row; ``value`` is the result."""
+    reach("body")
+    effect(key, "effect")
+    reach("effect")
+    return value
+
+
+@shared_task
+@idempotent(key="key")
+def next_step(previous: Any, key: str) -> Any:
+    """The second step of a chain."""
+    effect(key, "next step")
+    return previous
+
+
+@shared_task
+@idempotent(key="keys")
+def create(keys: list[str]) -> list[str]:
+    """The first step of a fan-out: one row for each key."""
+    for key in keys:
+        effect(key, "created")
+    return keys
+
+
+@shared_task
+def enqueue_each(keys: list[str]) -> None:
+    """The second step: one message for each key."""
+    for key in keys:
+        transactional.delay(key)
+
+
+@shared_task
+@idempotent(key="key", policy=Leased(on_doubt=OnDoubt.HOLD, marks_effect=True))
+def leased(key: str) -> str:
+    """An effect outside, one line in a file, and a row that belongs to its settlement."""
+    reach("body")
+    current_attempt().effect_begins()
+    with outbox().open("a") as lines:
+        lines.write(f"{key}\n")
+    reach("effect")
+    with current_attempt().settling():
+        effect(key, "settled")
+    return key
+
+
+def outbox() -> Path:
+    """The outside world of ``leased``: what is in it can not be taken back."""
+    return Path(os.environ[DIRECTORY]) / "outbox"
+
+
+@task_prerun.connect
+def announce_delivery(task: Task, **_: Any) -> None:
+    reach(f"delivery-{task.__name__}")
+
+
+@before_task_publish.connect
+def announce_publication(sender: str, **_: Any) -> None:
+    reach(f"publish-{sender.rpartition('.')[2]}")
+
+
+@task_postrun.connect
+def announce_end(task: Task, **_: Any) -> None:
+    reach(f"end-{task.__name__}")
