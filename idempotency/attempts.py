@@ -183,6 +183,12 @@ def transaction_owner(connection: Any) -> Attempt | None:
     return next(attempt.within(connection), None) if attempt else None
 
 
+def is_doomed() -> bool:
+    """Whether the running attempt cannot commit any more: no use in waiting inside it."""
+    attempt = _current.get()
+    return attempt is not None and attempt.doomed_by is not None
+
+
 @contextmanager
 def running(attempt: Attempt) -> Iterator[None]:
     """Make ``attempt`` the current one for the time of its body."""

@@ -141,7 +141,7 @@ class Run:
     def judge(self, look: Look) -> Seen | None:
         """The record if it answers this call, None if the body may run; else raise."""
         seen = look.seen
-        if seen is not None and not (seen.state is State.SUCCEEDED and seen.expired):
+        if seen is not None and not seen.is_forgotten:
             if seen.state is State.SUCCEEDED:
                 self.compare(seen)
                 return seen

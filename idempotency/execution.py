@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from idempotency.attempts import is_doomed
 from idempotency.calls import Call, Outcome, Run
 from idempotency.conf import conf
 from idempotency.exceptions import AlreadyRunning
@@ -96,7 +97,7 @@ def execute(
             return run(call)
         except AlreadyRunning:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or is_doomed():
                 raise
         time.sleep(min(left, pause * random.uniform(0.5, 1)))  # noqa: S311 spreads the waiters
         pause = min(pause * 2, LONGEST_PAUSE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -17,6 +17,7 @@ from idempotency.calls import Call, Outcome, RecordChangedError, Run, decoded
 from idempotency.conf import conf
 from idempotency.exceptions import (
     EffectNotMarked,
+    IdempotencyError,
     LeaseLost,
     ResultNotStorable,
     TransactionLost,
@@ -49,16 +50,19 @@ class LeasedRun(Run):
         self.settled_result: str | None = None
 
     def outcome(self) -> Outcome[Any]:
-        try:
-            answer = self.persist(self._claim, lambda error: self.storage.is_transient(error, None))
-            if answer is not None:
-                return self.replay(answer)
-            claim = self._held
-        except BaseException as error:
-            self._release(error)
-            raise
-        with self._heartbeat(claim):
-            return self._run_body(claim)
+        with ExitStack() as heartbeat:
+            try:
+                answer = self.persist(self._claim, self._is_transient)
+                if answer is not None:
+                    return self.replay(answer)
+                heartbeat.enter_context(self._heartbeat(self._held))
+            except BaseException as error:
+                self._release(error)
+                raise
+            return self._run_body(self._held)
+
+    def _is_transient(self, error: BaseException) -> bool:
+        return self.storage.is_transient(error, None)
 
     # -- the claim ---------------------------------------------------------------------------
 
@@ -144,7 +148,13 @@ class LeasedRun(Run):
         except BaseException as error:
             self._after_raise(claim, error)
             raise
-        return self._after_return(claim, value)
+        try:
+            return self._after_return(claim, value)
+        except IdempotencyError:
+            raise
+        except Exception:
+            # A soft time limit struck. The body has returned, and that must be written down.
+            return self._after_return(claim, value)
 
     def _after_return(self, claim: Claim, value: object) -> Outcome[Any]:
         if self.has_settled:
@@ -189,7 +199,8 @@ class LeasedRun(Run):
             self._lease_lost(claim)
             return
         self._announce_end(Kind.IN_DOUBT, claim, error)
-        self.delivery.park(self.storage.using, claim.key_hash, self.generation)
+        using, key_hash, generation = self.storage.using, claim.key_hash, self.generation
+        self._insist(lambda: self.delivery.park(using, key_hash, generation))
 
     def _announce_end(self, kind: Kind, claim: Claim, error: BaseException) -> None:
         self.announce(
@@ -212,7 +223,7 @@ class LeasedRun(Run):
             try:
                 return write()
             except (DatabaseError, InterfaceError) as error:
-                if not self.storage.is_transient(error, None):
+                if not self._is_transient(error):
                     raise
                 self.storage.connection.close()
                 if time.monotonic() + pause > deadline:

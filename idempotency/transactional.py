@@ -50,7 +50,7 @@ class TransactionalRun(Run):
             return None  # the transaction that follows meets the same fault, and handles it
 
     def _succeeded(self, seen: Seen | None) -> Seen | None:
-        if seen is None or seen.state is not State.SUCCEEDED or seen.expired:
+        if seen is None or seen.state is not State.SUCCEEDED or seen.is_forgotten:
             return None
         self.compare(seen)
         return seen

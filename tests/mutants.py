@@ -208,8 +208,8 @@ MUTANTS = [
     Mutant(
         "remember an expired record",
         "calls.py",
-        "not (seen.state is State.SUCCEEDED and seen.expired)",
-        "not (seen.state is State.SUCCEEDED and False)",
+        "if seen is not None and not seen.is_forgotten:",
+        "if seen is not None:",
         f"{TRANSACTIONAL} -k expired",
     ),
     Mutant(
@@ -258,10 +258,10 @@ MUTANTS = [
     Mutant(
         "claim after the body",
         "leased.py",
-        "answer = self.persist(self._claim,",
+        "answer = self.persist(self._claim, self._is_transient)",
         "self.call = __import__('dataclasses').replace(self.call, function=(\n"
-        "                lambda result: lambda: result)(self.call.function()))\n"
-        "            answer = self.persist(self._claim,",
+        "                    lambda result: lambda: result)(self.call.function()))\n"
+        "                answer = self.persist(self._claim, self._is_transient)",
         f"{LEASED} -k claim_is_committed",
     ),
     Mutant(
@@ -358,7 +358,7 @@ MUTANTS = [
     Mutant(
         "lose the message that makes a doubt",
         "leased.py",
-        "self.delivery.park(self.storage.using, claim.key_hash, self.generation)",
+        "self._insist(lambda: self.delivery.park(using, key_hash, generation))",
         "pass",
         f"{CELERY} -k makes_a_doubt",
     ),

@@ -16,6 +16,7 @@ from celery import Task
 from celery._state import get_current_task
 from celery.app import app_or_default
 from celery.exceptions import Ignore, Reject, Retry, TaskPredicate
+from kombu.exceptions import EncodeError
 from kombu.serialization import dumps, loads
 
 from idempotency import resolution
@@ -63,7 +64,16 @@ class CeleryDelivery(Delivery):
         return bool(request.chain or request.chord or request.callbacks)
 
     def park(self, using: str, key_hash: UUID, generation: int) -> bool:
-        _, _, text = dumps(dict(self._copy()), serializer="json")
+        try:
+            _, _, text = dumps(dict(self._copy()), serializer="json")
+        except EncodeError:
+            logger.exception(
+                "Message %s cannot be kept as JSON: send it again yourself after the doubt about "
+                "key %s is resolved.",
+                self.task_id,
+                key_hash.hex,
+            )
+            return True
         return resolution.park(using, key_hash, generation, task_id=self.task_id, message=text)
 
     def answer(self, error: Exception) -> BaseException:
@@ -87,7 +97,7 @@ class CeleryDelivery(Delivery):
         except Exception:
             logger.exception("%s is given back to the broker, not deferred.", self.task_id)
             time.sleep(SHORTEST_DEFERRAL)  # else a broken broker link makes a hot loop
-            return Requeue(busy, requeue=True)
+            return Requeue(str(busy), requeue=True)
         return Retry(f"Deferred: {busy}", exc=None, when=countdown, sig=copy)  # type: ignore[arg-type] # a float is Real
 
     def _countdown(self, count: int) -> float:

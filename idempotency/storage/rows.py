@@ -32,6 +32,11 @@ class Seen:
     lease_left: float
     expired: bool
 
+    @property
+    def is_forgotten(self) -> bool:
+        """Settled so long ago that the key is as good as new. A doubt is never forgotten."""
+        return self.expired and self.state in (State.SUCCEEDED, State.FAILED)
+
 
 @dataclass(frozen=True, slots=True)
 class Look:

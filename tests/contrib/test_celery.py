@@ -278,6 +278,14 @@ def test_a_chord_member_in_doubt_does_not_fail_its_chord(deliver):
     assert ParkedMessage.objects.filter(task_id="second").exists()
 
 
+def test_a_message_that_cannot_be_kept_says_so(deliver, caplog):
+    chain = [transactional.s({object()}).set(task_id="next")]
+    state, error = deliver(held, "key", do=make_doubt, chain=chain)
+    assert (state, type(error)) == ("FAILURE", TimeoutError)
+    assert "send it again yourself" in caplog.text
+    assert the_record().state == "in_doubt"
+
+
 def test_a_replay_without_a_stored_result_feeds_no_next_step(deliver, messages):
     assert deliver(silent, "key") == ("SUCCESS", "effect")
     assert deliver(silent, "key") == ("SUCCESS", None)

@@ -5,6 +5,7 @@ from datetime import timedelta
 from smtplib import SMTPException, SMTPServerDisconnected
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
@@ -157,6 +158,28 @@ def test_a_failed_record_is_taken_over_with_the_same_arguments_only():
     with pytest.raises(KeyReused):
         once(policy=REFUSALS, fingerprint="b")
     assert once(policy=REFUSALS, fingerprint="a").replayed is False
+
+
+def test_a_failure_is_forgotten_with_its_retention():
+    with pytest.raises(KeyError):
+        once(lambda: fail(KeyError), REFUSALS, fingerprint="a")
+    IdempotencyRecord.objects.update(expires_at=timezone.now())
+    assert once(policy=REFUSALS, fingerprint="b").replayed is False
+
+
+def test_a_limit_after_the_body_returned_does_not_hide_what_happened(monkeypatch):
+    succeed, struck = PostgreSQL.succeed, []
+
+    def strike_once(storage, claim, *, result):
+        if not struck:
+            struck.append(True)
+            raise SoftTimeLimitExceeded
+        return succeed(storage, claim, result=result)
+
+    monkeypatch.setattr(PostgreSQL, "succeed", strike_once)
+    assert once().result == "effect"
+    assert struck
+    assert the_record().state == "succeeded"
 
 
 # -- a lease that ran out ------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import suppress
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -435,6 +436,16 @@ def test_a_busy_nested_call_dooms_the_outer_one_even_if_swallowed():
         once(outer, key="outer")
     assert effects("outer") == 0
     assert not IdempotencyRecord.objects.filter(state="failed").exists()
+
+
+def test_a_nested_call_does_not_wait_inside_a_transaction_that_is_doomed():
+    gate = Gate()
+    with (
+        gate.held(lambda: once(gate.pass_, key="inner")),
+        pytest.raises(AlreadyRunning),
+    ):
+        # Were it to wait, the gate would not open before the test's time is up.
+        once(lambda: once(key="inner", wait=timedelta(hours=1)), key="outer")
 
 
 # -- secrets -------------------------------------------------------------------------------------
