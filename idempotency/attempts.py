@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, copy_context
 from datetime import timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
@@ -189,12 +189,13 @@ def is_doomed() -> bool:
     return attempt is not None and attempt.doomed_by is not None
 
 
-@contextmanager
-def running(attempt: Attempt) -> Iterator[None]:
-    """Make ``attempt`` the current one for the time of its body."""
+def run_as(attempt: Attempt, body: Callable[[], Any]) -> Any:
+    """``body()``, with ``attempt`` as the current one.
+
+    In a copy of the context, which ends with the body: a soft time limit that strikes anywhere
+    cannot leave the attempt behind for the next task.
+    """
     attempt.outer = _current.get()
-    token = _current.set(attempt)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    context = copy_context()
+    context.run(_current.set, attempt)
+    return context.run(body)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError
 
-from idempotency.attempts import Attempt, running
+from idempotency.attempts import Attempt, run_as
 from idempotency.calls import Call, Outcome, RecordChangedError, Run, decoded
 from idempotency.conf import conf
 from idempotency.exceptions import (
@@ -143,8 +143,7 @@ class LeasedRun(Run):
         )
         self.started = time.monotonic()
         try:
-            with running(attempt):
-                value = self.call.function()
+            value = run_as(attempt, self.call.function)
         except BaseException as error:
             self._after_raise(claim, error)
             raise

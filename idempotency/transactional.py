@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, transaction
 
-from idempotency.attempts import Attempt, running, transaction_owner
+from idempotency.attempts import Attempt, run_as, transaction_owner
 from idempotency.calls import Call, DoubtFoundError, Outcome, RecordChangedError, Run, decoded
 from idempotency.exceptions import AlreadyRunning, BodyCommitted, InDoubt, KeyNested
 from idempotency.models import Kind
@@ -119,8 +119,7 @@ class TransactionalRun(Run):
             connection=self.storage.connection,
         )
         self.in_body = True
-        with running(attempt):
-            value = self.call.function()
+        value = run_as(attempt, self.call.function)
         text = self.call.encode(value)
         if attempt.doomed_by is not None:
             raise attempt.doomed_by

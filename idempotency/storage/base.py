@@ -50,8 +50,8 @@ class Storage(ABC):
     @property
     def in_test_case(self) -> bool:
         """Inside Django's own ``TestCase`` wrapper, which never commits."""
-        connection = self.connection
-        return bool(connection.in_atomic_block and connection.atomic_blocks[-1]._from_testcase)
+        blocks = self.connection.atomic_blocks
+        return bool(blocks and blocks[-1]._from_testcase)
 
     def refuse_foreign_transaction(self) -> None:
         """Raise unless a transaction begun now is the outermost one and commits by itself.
@@ -82,11 +82,12 @@ class Storage(ABC):
         Whatever strikes, and wherever, the connection is left without an open transaction of
         which Django does not know: else later writes of other code would vanish in it.
         """
+        outermost = not joined and not self.in_test_case
         try:
             with transaction.atomic(using=self.using, durable=not joined):
                 yield
         finally:
-            if not joined and not self.in_test_case:
+            if outermost:
                 self._discard_unless_idle()
 
     def _discard_unless_idle(self) -> None:
@@ -103,7 +104,10 @@ class Storage(ABC):
 
     @abstractmethod
     def is_idle(self) -> bool:
-        """Whether the server has no transaction open for us. Opens the connection."""
+        """Whether no transaction is open on the server, and the next statement opens none.
+
+        Opens the connection.
+        """
 
     @abstractmethod
     def is_transient(self, error: BaseException, raw: Any) -> bool:

@@ -80,7 +80,9 @@ class PostgreSQL(Storage):
 
     def is_idle(self) -> bool:
         self.connection.ensure_connection()
-        return self._status() is TransactionStatus.IDLE
+        # Interrupted while it switches, Django may not know what psycopg is set to.
+        in_autocommit = bool(self.connection.connection.autocommit)
+        return in_autocommit and self._status() is TransactionStatus.IDLE
 
     def is_transient(self, error: BaseException, raw: Any) -> bool:
         if not isinstance(error, DatabaseError | InterfaceError):
