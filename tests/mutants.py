@@ -63,7 +63,7 @@ MUTANTS = [
         "storage/postgresql.py",
         'return bool(_diagnosis(error).constraint_name == "idempotency_record_key_hash")',
         "return True",
-        f"{TRANSACTIONAL} -k own_integrity_error",
+        f"{TRANSACTIONAL} -k fails_at_commit",
     ),
     Mutant(
         "COMMIT behind an upsert that may change nothing",

@@ -137,6 +137,25 @@ def test_the_body_s_own_integrity_error_is_no_duplicate():
     assert the_record().state == "failed"
 
 
+def test_the_body_s_own_constraint_that_fails_at_commit_is_no_duplicate():
+    def body():
+        effect()
+        effect()
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE jobs_effect ADD CONSTRAINT once UNIQUE (key) DEFERRABLE INITIALLY DEFERRED"
+        )
+    try:
+        with pytest.raises(IntegrityError, match="once"):
+            once(body)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE jobs_effect DROP CONSTRAINT once")
+    assert effects() == 0
+    assert the_record().state == "failed"
+
+
 def test_a_result_that_cannot_be_stored_rolls_back():
     with pytest.raises(ResultNotStorable):
         once(lambda: [effect(), {1, 2}])
@@ -248,14 +267,20 @@ def swallow_and_go_on_elsewhere():
 
 
 @pytest.mark.parametrize(
-    "ending", [close, mark_for_rollback, swallow_a_database_error, swallow_and_go_on_elsewhere]
+    ("ending", "words"),
+    [
+        (close, "closed the database connection"),
+        (mark_for_rollback, "marked for rollback"),
+        (swallow_a_database_error, "was swallowed"),
+        (swallow_and_go_on_elsewhere, "was swallowed"),
+    ],
 )
-def test_a_body_that_cannot_be_committed_is_no_success(ending):
+def test_a_body_that_cannot_be_committed_is_no_success(ending, words):
     def body():
         effect()
         ending()
 
-    with pytest.raises(NotCommitted):
+    with pytest.raises(NotCommitted, match=words):
         once(body)
     assert effects() == 0
     assert not IdempotencyRecord.objects.filter(state="succeeded").exists()
