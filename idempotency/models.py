@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from idempotency.attempts import provider_key
 from idempotency.querysets import RecordQuerySet
 from idempotency.states import State
 
@@ -90,6 +92,11 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.scope} {self.key_hash.hex}"
+
+    @property
+    def provider_key(self) -> UUID:
+        """What ``current_attempt().provider_key`` was: by it a provider is asked about a doubt."""
+        return provider_key(self.key_hash, self.generation)
 
 
 class Kind(models.TextChoices):

@@ -50,6 +50,9 @@ class PostgreSQL(Server):
         return f"postgresql://postgres:{self._secret.read_text()}@127.0.0.1:{self.port}/postgres"
 
     def _prepare(self) -> None:
+        if self.account:  # it may pass through our folder, and nobody else may
+            os.chown(self.state, -1, self.account["group"])
+            self.state.chmod(0o710)
         self._bin = postgresql_bin(self.state)
         if not self._data.exists():
             self._initialise()

@@ -50,6 +50,11 @@ class Server(ABC):
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    def pid(self) -> int:
+        """Its process id, or 0 when it does not run."""
+        return self.process.pid if self.process else 0
+
+    @property
     @abstractmethod
     def url(self) -> str:
         """Where a client connects, with the password."""

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -66,8 +66,6 @@ def lasting_state() -> Path:
 def throwaway_state() -> Iterator[Path]:
     """A folder for servers that nobody needs afterwards; removed at the end."""
     state = Path(tempfile.mkdtemp(prefix=f"{NAME}-", dir="/var/lib" if is_root() else None))
-    if is_root():
-        state.chmod(0o755)  # PostgreSQL's account must pass through
     try:
         yield state
     finally:
@@ -126,11 +124,11 @@ def _noted_urls(state: Path) -> dict[str, str]:
 
 
 def _make(state: Path) -> None:
-    # chmod, as mkdir obeys the umask; never a folder that was there before us.
-    for folder in (state.parent, state):
-        if not folder.exists():
-            folder.mkdir()
-            folder.chmod(0o755 if is_root() else 0o700)
+    if is_root() and not state.parent.exists():
+        state.parent.mkdir()
+        state.parent.chmod(0o755)  # whatever the umask; PostgreSQL's account passes through
+    if not state.exists():
+        state.mkdir(mode=0o700)
 
 
 @contextmanager
@@ -158,8 +156,8 @@ def _locked(lock: IO[str], kind: int) -> bool:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM for the block: a second one must not leave a process behind."""
-    ours = (signal.SIGINT, signal.SIGTERM)
+    """Ignore Ctrl-C and its like for the block: a second one must not leave a process behind."""
+    ours = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, signal.SIG_IGN) for number in ours]
     try:
         yield
@@ -197,8 +195,8 @@ def _wait_for(command: Sequence[str], environment: dict[str, str]) -> int:
             if not (number == signal.SIGINT and sys.stdin.isatty()):
                 process.send_signal(number)
 
-        signal.signal(signal.SIGINT, pass_on)
-        signal.signal(signal.SIGTERM, pass_on)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, pass_on)
         status = process.wait()
     return status if status >= 0 else 128 - status
 
@@ -207,12 +205,24 @@ def _clean(state: Path) -> int:
     if state.exists():
         with _owned(state):
             shutil.rmtree(state)
+    if is_root():
+        with suppress(OSError):  # another checkout's data are there
+            state.parent.rmdir()
     return 0
 
 
-def terminated(_number: int, _frame: FrameType | None) -> None:
-    """A handler that lets SIGTERM end us in order, as Ctrl-C does."""
-    raise SystemExit(128 + signal.SIGTERM)
+def end_in_order() -> None:
+    """Let Ctrl-C, SIGTERM and a closed terminal unwind the stack, so that everything is stopped.
+
+    A shell starts what it puts into the background with Ctrl-C ignored: that is undone.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
+
+
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -226,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     clean = subcommands.add_parser("clean", help="remove the embedded servers' data")
     clean.set_defaults(act=lambda _given: _clean(lasting_state()))
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, terminated)
+    end_in_order()
     try:
         return int(options.act(options))
     except KeyboardInterrupt:

@@ -88,6 +88,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": int(os.environ.get("VISIBILITY_TIMEOUT", "60")),
     "unacked_restore_interval": 1,
     "unacked_restore_throttle": 1,
+    # A worker killed while it looks leaves a lock behind, under which nobody else looks.
+    "unacked_mutex_expire": 10,
 }
 
 EMAIL_HOST = os.environ.get("EMAIL_HOST", "127.0.0.1")

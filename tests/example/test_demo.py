@@ -1,0 +1,165 @@
+"""The demo as a whole, small: real servers, real kills, its exit status and what it leaves."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from notifications.demo.plan import Fault, Plan
+from notifications.demo.tally import Tally, is_kept
+from project.services import CHECKOUT
+
+RECIPIENTS = [f"{number}@example.com" for number in range(40)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    rows = [f"{recipient},Invoice,Please pay." for recipient in RECIPIENTS]
+    path = tmp_path / "messages.csv"
+    path.write_text("\n".join(["recipient,subject,body", *rows, ",Invoice,No recipient"]))
+    return path
+
+
+def demo(file: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "notifications.demo", "--throwaway", str(file)],
+        cwd=CHECKOUT,
+        env=os.environ | {"SEED": "1", "KILLS": "4"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def descendants(pid: int) -> set[tuple[int, str]]:
+    """The processes below this one: process id and command line."""
+    parents, commands = {}, {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (process / "stat").read_text().rpartition(")")[2].split()
+            commands[int(process.name)] = (process / "cmdline").read_text()
+        except OSError:
+            continue  # it has ended meanwhile
+        parents[int(process.name)] = int(status[1])
+    found, new = set(), {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return {(child, commands[child]) for child in found}
+
+
+def alive(processes: set[tuple[int, str]]) -> set[int]:
+    found = set()
+    for pid, command in processes:
+        try:
+            if (Path("/proc") / str(pid) / "cmdline").read_text() == command:
+                found.add(pid)
+        except OSError:
+            continue
+    return found
+
+
+def state_of(processes: set[tuple[int, str]]) -> Path:
+    [data] = {found[1] for _, command in processes if (found := re.search("-D\0([^\0]+)", command))}
+    return Path(data).parent
+
+
+def test_a_small_storm_keeps_our_promise_and_says_so(file):
+    with demo(file) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "line 42: recipient: empty" in output
+    assert "SEED=1 KILLS=4" in output
+    assert re.search(r"kill -9 \d+  while sending #1\n", output)
+    assert "5 x kill -9: 4 seen in the body, 0 whatever it did, 1 the broker." in output
+    assert re.search(r"sent exactly once +\d+ +40\n", output)
+    assert re.search(r"sent twice or more +[1-9]\d* +0\n", output)
+    assert re.search(r"lost +\d+ +0\n", output)
+    # Two kills and a connection that hangs up, each seen in the body.
+    assert re.search(r"in doubt, then resolved +- +3 -> 0\n", output)
+    assert re.search(r"0@example.com's inbox +\d+ copies +1 copy\n", output)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_storm_it_leaves_no_process_and_no_file(file, number):
+    with demo(file) as process:
+        seen = ""
+        while "kill -9" not in seen:
+            line = process.stdout.readline()
+            assert line, seen
+            seen += line
+        processes = descendants(process.pid)
+        state = state_of(processes)
+        assert state.exists()
+        process.send_signal(number)
+        process.stdout.read()
+    assert process.returncode == 128 + number
+    assert not state.exists()
+    deadline = time.monotonic() + 10  # pool processes were killed, and must be reaped by others
+    while left := alive(processes):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_too_few_messages_for_the_kills_are_refused_in_words(file):
+    run = subprocess.run(
+        [sys.executable, "-m", "notifications.demo", "--throwaway", str(file)],
+        cwd=CHECKOUT,
+        env=os.environ | {"KILLS": "400"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert "40 messages are too few for 200 kills per lane." in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_one_seed_is_one_plan():
+    assert Plan.of(RECIPIENTS, seed=7, kills=9) == Plan.of(RECIPIENTS, seed=7, kills=9)
+    assert Plan.of(RECIPIENTS, seed=7, kills=9) != Plan.of(RECIPIENTS, seed=8, kills=9)
+
+
+@pytest.mark.parametrize(
+    ("recipients", "kills", "words"),
+    [(RECIPIENTS, 0, "KILLS must be 1"), (["a", "a", "b"], 1, "one message per recipient")],
+)
+def test_a_plan_that_makes_no_sense_is_refused(recipients, kills, words):
+    with pytest.raises(ValueError, match=words):
+        Plan.of(recipients, seed=1, kills=kills)
+
+
+@pytest.mark.parametrize("kills", [1, 2, 3, 9, 14, 27])
+def test_a_plan_has_the_kills_that_were_asked_for_and_most_of_them_aimed(kills):
+    plan = Plan.of(RECIPIENTS, seed=7, kills=kills)
+    aimed = [fault for fault in plan.faults.values() if fault is not Fault.HANG_UP]
+    assert len(aimed) + len(plan.blind_kills) == kills
+    assert len(aimed) >= kills / 2
+    assert Fault.HANG_UP in plan.faults.values()
+    assert set(plan.copies.values()) == {1, 2, 3, 4}
+
+
+def test_the_table_counts_what_was_received():
+    copies = {"a": 1, "b": 2, "c": 1, "d": 4}
+    received = Counter({"a": 2, "b": 2, "c": 1})
+    assert Tally.of(received, copies) == Tally(once=1, doubled=2, doubled_alone=1, lost=1)
+
+
+@pytest.mark.parametrize(
+    ("received", "left", "kept"),
+    [
+        ({"a": 1, "b": 1}, 0, True),
+        ({"a": 1}, 0, False),
+        ({"a": 1, "b": 2}, 0, False),
+        ({"a": 1, "b": 1}, 1, False),
+    ],
+)
+def test_the_promise_is_kept_only_if_all_were_sent_once_and_no_doubt_is_left(received, left, kept):
+    assert is_kept(Counter(received), {"a": 1, "b": 1}, left) is kept
