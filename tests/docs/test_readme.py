@@ -1,0 +1,108 @@
+"""Every code block of the README runs, and does what the text around it says."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
+from django.test import override_settings
+
+from idempotency.models import IdempotencyRecord
+from tests.execution.bodies import effects
+from tests.jobs.models import Effect
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+TEXT = README.read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Shipment:
+    """The reader's own model."""
+
+    class objects:  # noqa: N801 as Django calls it
+        @staticmethod
+        def create(order_id):
+            return Effect.objects.create(key=str(order_id), note="effect", pid=1)
+
+
+@pytest.fixture
+def block(monkeypatch):
+    """Run the block that holds a text; its names."""
+    shop = types.ModuleType("shop.models")
+    shop.Shipment = Shipment
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.models", shop)
+    ran = []
+
+    def run(text):
+        [code] = [block for block in BLOCKS if text in block]
+        names = {"__name__": f"readme{len(ran)}"}
+        exec(compile(code, README.name, "exec"), names)  # noqa: S102 this is what the test is for
+        ran.append(code)
+        return names
+
+    return run
+
+
+def test_the_first_block_ships_once(block):
+    ship = block("def ship")["ship"]
+    assert ship(7) == ship(order_id=7)
+    assert effects() == 1
+
+
+def test_a_key_of_two_paths(block):
+    book = block("def book")["book"]
+    for invoice in ({"number": "a"}, {"number": "a"}, {"number": "b"}):
+        book(1, invoice)
+    assert IdempotencyRecord.objects.count() == 2
+
+
+@override_settings(EMAIL_BACKEND="tests.docs.test_readme.Hanging")
+def test_a_mail_in_doubt_is_resolved(block):
+    send_invoice = block("def send_invoice")["send_invoice"]
+    with pytest.raises(ConnectionResetError):
+        send_invoice(7, "anna@example.com")
+    assert IdempotencyRecord.objects.get().state == "in_doubt"
+    block("Verdict.happened")
+    assert send_invoice(7, "anna@example.com") is None
+    assert len(mail.outbox) == 1
+
+
+class Hanging(EmailBackend):
+    """A mail server that hangs up after it has accepted."""
+
+    def send_messages(self, messages):
+        super().send_messages(messages)
+        raise ConnectionResetError
+
+
+def test_execute_in_a_view(block):
+    receive = block("def receive")["receive"]
+    assert receive({"id": "evt_1", "lines": [1, 2]}) == 2
+    assert receive({"id": "evt_1", "lines": []}) == 2
+
+
+def test_every_block_is_run_by_a_test_above(block):
+    names = ("def ship", "def book", "def send_invoice", "Verdict.happened", "def receive")
+    settings = [code for code in BLOCKS if not any(name in code for name in names)]
+    assert len(settings) == 1
+    assert "INSTALLED_APPS" in settings[0]
+    exec(settings[0], {})  # noqa: S102 this is what the test is for
+
+
+def test_every_make_target_is_there():
+    makefile = README.with_name("Makefile").read_text()
+    targets = set(re.findall(r"^make (\w+)", TEXT, re.MULTILINE))
+    assert {"demo", "test", "serve", "mutants"} <= targets
+    assert all(re.search(rf"^{target}:.*## ", makefile, re.MULTILINE) for target in targets)
+
+
+def test_the_table_of_demo_results_names_its_command():
+    shown = TEXT.partition("<!-- demo -->")[2].partition("<!-- /demo -->")[0]
+    assert re.search(r"\$ make demo( [A-Z]+=\d+)*\n", shown)
+    assert "sent exactly once" in shown
