@@ -21,7 +21,7 @@ from kombu.serialization import dumps, loads
 
 from idempotency import resolution
 from idempotency.attempts import Delivery, delivery_finders
-from idempotency.exceptions import AlreadyRunning, InDoubt, TransactionLost
+from idempotency.exceptions import AlreadyRunning, InDoubt, LeaseLost, TransactionLost
 
 logger = logging.getLogger("idempotency")
 
@@ -79,7 +79,10 @@ class CeleryDelivery(Delivery):
     def answer(self, error: Exception) -> BaseException:
         if self._request.is_eager:
             return error  # there is no message to come back
-        if isinstance(error, AlreadyRunning | TransactionLost):
+        # LeaseLost too: on Redis all deliveries of a message share one tag, so that the end of
+        # this one would acknowledge the message of the attempt that took over.
+        # (kombu/transport/redis.py: QoS.ack removes the tag, whoever got it.)
+        if isinstance(error, AlreadyRunning | TransactionLost | LeaseLost):
             return self._defer(error)
         if isinstance(error, InDoubt) and self._request.chord:
             return Ignore(str(error))  # parked: its failure would fail the chord for good

@@ -5,6 +5,7 @@ import pytest
 from idempotency.exceptions import InDoubt
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.states import State
+from tests.harness.waiting import wait_until
 from tests.jobs.models import Effect, effects
 from tests.jobs.tasks import leased, next_step, transactional
 
@@ -89,7 +90,28 @@ def test_a_worker_frozen_before_its_effect_leaves_it_to_the_one_that_took_over(
     gates.wait_for_arrivals("end-leased", ended + 1)
     assert gates.arrivals("effect") == [other]
     gates.open("effect")
+    wait_until(lambda: effects("key", "settled"), "the settled row")
     queue.wait_empty()
     assert effects("key", "settled") == 1
     assert [record.state for record in IdempotencyRecord.objects.all()] == [State.SUCCEEDED]
+    assert (gates.directory / "outbox").read_text() == "key\n"
+
+
+def test_a_woken_worker_does_not_take_the_message_of_the_one_that_took_over(worker, queue, gates):
+    """On Redis both deliveries have one delivery tag: an ack of the first ends the second too."""
+    gates.close("body")
+    holder = worker(lease=2)
+    queue.send(leased.s("key"))
+    gates.wait_for_arrivals("body")
+    holder.freeze()
+    other = worker(lease=2)
+    gates.wait_for_arrivals("body", 2)
+    ended = len(gates.arrivals("end-leased"))
+    gates.close("body", after=1)
+    holder.wake()
+    gates.wait_for_arrivals("end-leased", ended + 1)
+    other.kill()
+    gates.open("body")
+    wait_until(lambda: effects("key", "settled"), "the effect to happen")
+    queue.wait_empty()
     assert (gates.directory / "outbox").read_text() == "key\n"

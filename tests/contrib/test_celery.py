@@ -180,6 +180,16 @@ def test_a_busy_message_that_cannot_be_published_is_given_back(deliver, messages
     assert messages() == []
 
 
+def test_a_run_that_lost_its_lease_lets_its_message_come_again(deliver, messages):
+    def lose(self):
+        IdempotencyRecord.objects.update(claim_id=uuid.uuid4())
+
+    state, retry = deliver(held, "key", do=lose)
+    assert (state, type(retry)) == ("RETRY", Retry)
+    [(headers, _)] = messages()
+    assert headers["id"] == "the-task"
+
+
 def test_an_eager_busy_call_raises(deliver):
     gate = Gate()
     with (

@@ -291,7 +291,10 @@ def assert_clean():
     """What this process writes now is there for others, and no lock of ours is left."""
     effect("later")
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        cursor.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
         assert cursor.fetchone() == (0,)
     assert connection.get_autocommit()
     connection.close()

@@ -111,7 +111,8 @@ CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON jobs_effect
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_for_test()
 """
 COMMITTING = """
-SELECT pid FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%COMMIT'
+SELECT pid FROM pg_stat_activity
+ WHERE wait_event = 'advisory' AND query LIKE '%COMMIT' AND datname = current_database()
 """
 
 

@@ -6,7 +6,6 @@ fault strikes at one statement: at the query itself, simple (``Q``) or extended 
 
 import re
 import socket
-import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,9 +15,14 @@ from typing import Self
 from django.db import connection
 from psycopg.conninfo import make_conninfo
 
+from tests.harness.messages import (
+    GSSENC_REQUEST,
+    SSL_REQUEST,
+    read_message,
+    read_startup,
+    statement,
+)
 from tests.harness.waiting import wait_until
-
-SSL_REQUEST, GSSENC_REQUEST = 80877103, 80877104
 
 
 @dataclass
@@ -197,20 +201,18 @@ class _Line:
     def _startup(self) -> bytes:
         """The startup packet; a client that first asks for encryption is told no."""
         while True:
-            head = _read(self._client, 8)
-            size, code = struct.unpack("!ii", head)
-            packet = head + _read(self._client, size - 8)
+            code, packet = read_startup(self._client)
             if code not in (SSL_REQUEST, GSSENC_REQUEST):
                 return packet
             self._client.sendall(b"N")
 
     def _pass_queries(self) -> None:
         while True:
-            kind, message = _message(self._client)
+            kind, message = read_message(self._client)
             if self._server_spoke_last:
                 self._server_spoke_last = False
                 self._proxy.round_trips += 1
-            stop = self._proxy.spoken(_statement(kind, message))
+            stop = self._proxy.spoken(statement(kind, message))
             if stop and not stop.after and not stop.strike():
                 return
             if stop and stop.after:
@@ -221,7 +223,7 @@ class _Line:
         kept = b""
         try:
             while True:
-                kind, message = _message(self._server)
+                kind, message = read_message(self._server)
                 self._server_spoke_last = True
                 kept += message
                 # The whole reply, up to ReadyForQuery: the server has certainly done the work.
@@ -236,30 +238,3 @@ class _Line:
             pass  # one of the two ends is gone, so the other goes too
         finally:
             self.hang_up()
-
-
-def _statement(kind: bytes, message: bytes) -> str | None:
-    """The SQL text of a Query or Parse message."""
-    if kind == b"Q":
-        return message[5:-1].decode()
-    if kind == b"P":
-        return message[5:].split(b"\0")[1].decode()
-    return None
-
-
-def _message(end: socket.socket) -> tuple[bytes, bytes]:
-    """The next message: its type and all its bytes."""
-    head = _read(end, 5)
-    (size,) = struct.unpack("!i", head[1:])
-    return head[:1], head + _read(end, size - 4)
-
-
-def _read(end: socket.socket, size: int) -> bytes:
-    """Exactly so many bytes."""
-    received = b""
-    while len(received) < size:
-        part = end.recv(size - len(received))
-        if not part:
-            raise ConnectionError("the other side has hung up")
-        received += part
-    return received
