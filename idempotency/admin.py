@@ -25,6 +25,7 @@ class ReadOnlyAdmin(Base):
     search_fields = ["key_hash"]
     search_help_text = "Key hash: 32 hex digits."
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -47,23 +48,23 @@ class ReadOnlyAdmin(Base):
         except ValueError:
             return queryset.none(), False
 
-    @admin.display(description="key hash", ordering=None)
-    def hash(self, row: Any) -> str:
-        return str(row.key_hash.hex)
+    @admin.display(description="key hash")
+    def short_hash(self, row: Any) -> str:
+        return f"{row.key_hash.hex[:8]}…"
 
 
 @admin.register(IdempotencyRecord)
 class RecordAdmin(ReadOnlyAdmin):
-    list_display = ["id", "state", "scope", "hash", "attempt", "task_id", "created_at"]
+    list_display = ["id", "state", "scope", "short_hash", "attempt", "created_at", "settled_at"]
     list_filter = ["state"]
 
 
 @admin.register(IdempotencyEvent)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ["id", "at", "kind", "scope", "hash", "attempt", "worker", "note"]
+    list_display = ["id", "at", "kind", "scope", "short_hash", "attempt", "note"]
     list_filter = ["kind"]
 
 
 @admin.register(ParkedMessage)
 class ParkedMessageAdmin(ReadOnlyAdmin):
-    list_display = ["id", "created_at", "task_id", "hash"]
+    list_display = ["id", "created_at", "task_id", "short_hash"]

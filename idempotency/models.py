@@ -21,7 +21,7 @@ class IdempotencyRecord(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    key_hash = models.UUIDField(editable=False, help_text="128 bits of SHA-256 or HMAC-SHA-256.")
+    key_hash = models.UUIDField(help_text="128 bits of SHA-256 or HMAC-SHA-256.")
     scope = models.TextField(help_text="What keys are unique within.")
     key = models.TextField(null=True, help_text="Readable form, kept when STORE_KEY is set.")
     fingerprint = models.UUIDField(null=True, help_text="Hash of what the key does not touch.")

@@ -9,7 +9,10 @@ from project.settings import CELERY_BROKER_URL, INSTALLED_APPS
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.jobs"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
-# The same server as the broker, another database in it: results that a test can read.
-CELERY_RESULT_BACKEND = urlsplit(CELERY_BROKER_URL)._replace(path="/1").geturl()
+# Two databases of the broker's server for each process of pytest-xdist: one for messages, since
+# any worker hands out again what any other has held for too long; one for results, for the tests.
+_FIRST = 2 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+CELERY_BROKER_URL = urlsplit(CELERY_BROKER_URL)._replace(path=f"/{_FIRST}").geturl()
+CELERY_RESULT_BACKEND = urlsplit(CELERY_BROKER_URL)._replace(path=f"/{_FIRST + 1}").geturl()
 # A worker's own queue, so that the steps of a chain come back to the test that sent it.
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_QUEUE", "celery")

@@ -51,9 +51,7 @@ class Migration(migrations.Migration):
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
                 (
                     "key_hash",
-                    models.UUIDField(
-                        editable=False, help_text="128 bits of SHA-256 or HMAC-SHA-256."
-                    ),
+                    models.UUIDField(help_text="128 bits of SHA-256 or HMAC-SHA-256."),
                 ),
                 ("scope", models.TextField(help_text="What keys are unique within.")),
                 (

@@ -38,7 +38,7 @@ SHORT = timedelta(seconds=0.5)
 NOTES = "SELECT note FROM jobs_effect WHERE key = %s"
 LEFT_BEHIND = """
 SELECT a.pid, a.state, a.query FROM pg_stat_activity a
- WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
+ WHERE a.backend_type = 'client backend' AND a.datname = current_database()
    AND (starts_with(a.state, 'idle in transaction')
         OR EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'advisory'))
 """

@@ -200,10 +200,10 @@ def test_a_file_is_sent_once_however_often_it_is_given(
     for run in runs:
         assert run.returncode == 0
         assert run.stderr == "line 2: recipient: Enter a valid email address.\n"
-        assert f"{campaign.name!r}: 101 messages on their way, 1 bad row" in run.stdout
+        assert f"{campaign.name!r}: 101 messages given to the workers, 1 bad row left" in run.stdout
     assert "Given before" not in runs[0].stdout
-    assert "Given before: 0 messages are sent, and not sent again." in runs[1].stdout
-    assert "Given before: 101 messages are sent, and not sent again." in runs[2].stdout
+    assert "Given before: 0 messages sent, and not sent again." in runs[1].stdout
+    assert "Given before: 101 messages sent, and not sent again." in runs[2].stdout
 
 
 def test_a_broker_that_cannot_be_reached_is_said_and_nothing_is_lost(

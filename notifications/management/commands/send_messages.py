@@ -59,7 +59,7 @@ yet is tried again. The exit status is 1 when nothing could be sent."""
             raise CommandError(f"Campaign {name!r} has another file. Give this one another name.")
         if not created:
             sent = campaign.messages.filter(status=Status.SENT).count()
-            self.stdout.write(f"Given before: {sent} messages are sent, and not sent again.")
+            self.stdout.write(f"Given before: {counted(sent, 'message')} sent, and not sent again.")
         return campaign
 
     def send(self, campaign: Campaign, rows: Rows) -> None:
@@ -74,6 +74,10 @@ yet is tried again. The exit status is 1 when nothing could be sent."""
                 "and what was published already is not sent twice."
             ) from error
         self.stdout.write(
-            f"Campaign {campaign.name!r}: {len(rows.good)} messages on their way, "
-            f"{len(rows.bad)} bad rows left out."
+            f"Campaign {campaign.name!r}: {counted(len(rows.good), 'message')} given to the "
+            f"workers, {counted(len(rows.bad), 'bad row')} left out."
         )
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
