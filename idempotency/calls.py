@@ -179,7 +179,9 @@ class Run:
 
     def _stop_in_doubt(self, seen: Seen) -> None:
         """Raise InDoubt once the message is safe; return if there is no doubt any more."""
-        if seen.state is State.RUNNING and self.storage.doubt_lapsed(seen):
+        if seen.state is State.RUNNING:
+            if not self.storage.doubt_lapsed(seen):
+                return  # renewed or settled meanwhile
             self.announce(
                 Kind.IN_DOUBT,
                 key_hash=seen.key_hash,

@@ -227,6 +227,13 @@ MUTANTS = [
         f"{LEASED} -k while_one_runs",
     ),
     Mutant(
+        "call a lease a doubt that was renewed meanwhile",
+        "calls.py",
+        "            if not self.storage.doubt_lapsed(seen):\n                return",
+        "            if not self.storage.doubt_lapsed(seen):\n                pass",
+        f"{LEASED} -k renewed_since",
+    ),
+    Mutant(
         "drop the claim_id guard",
         "querysets.py",
         "key_hash=claim.key_hash, claim_id=claim.id, state=State.RUNNING",

@@ -9,6 +9,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
+from psycopg import connect
 
 from idempotency import Leased, OnDoubt, current_attempt, execute
 from idempotency.exceptions import (
@@ -23,6 +24,7 @@ from idempotency.exceptions import (
 from idempotency.models import IdempotencyRecord
 from idempotency.storage.postgresql import PostgreSQL
 from tests.execution.bodies import Gate, effect, effects, kinds, the_record
+from tests.harness.processes import database_url
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -196,6 +198,26 @@ def test_a_claim_that_lapsed_after_its_effect_began_is_a_doubt():
         assert isinstance(other.result(), LeaseLost)
     assert the_record().state == "in_doubt"
     assert kinds() == ["in_doubt", "lease_lost"]
+
+
+def test_a_lease_renewed_since_it_was_seen_is_no_doubt(monkeypatch):
+    look, gate = PostgreSQL.lock_and_look, Gate()
+
+    def renewed_after_the_look(storage, key):
+        result = look(storage, key)
+        monkeypatch.setattr(PostgreSQL, "lock_and_look", look)
+        with connect(database_url(), autocommit=True) as holder:
+            holder.execute(
+                "UPDATE idempotency_record SET lease_expires_at = now() + interval '1 h'"
+            )
+        return result
+
+    with gate.held(lambda: once(gate.pass_)):
+        let_the_lease_run_out()
+        monkeypatch.setattr(PostgreSQL, "lock_and_look", renewed_after_the_look)
+        with pytest.raises(AlreadyRunning):
+            once()
+    assert the_record().state == "succeeded"
 
 
 def test_a_claim_that_lapsed_before_its_effect_is_taken_over():
