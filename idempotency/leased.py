@@ -175,7 +175,9 @@ class LeasedRun(Run):
         return Outcome(decoded(text, otherwise=value), replayed=False)
 
     def _after_raise(self, claim: Claim, error: BaseException) -> None:
-        """Settle what an error leaves behind. The error itself passes on unchanged."""
+        """Settle what an error leaves behind. The error itself passes on unchanged, unless the
+        lease was lost: then it says nothing about the job, which is somebody else's.
+        """
         if self.has_settled or isinstance(error, LeaseLost):
             return
         cause = self.delivery.cause_of(error)
@@ -189,17 +191,22 @@ class LeasedRun(Run):
 
     def _settle_without_effect(self, claim: Claim, error: BaseException) -> None:
         if not self._insist(lambda: self.storage.fail(claim, error)):
-            self._lease_lost(claim)
+            self._give_up(claim, error)
         elif isinstance(error, Exception) and self.delivery.is_failure(error):
             self._announce_end(Kind.FAILED, claim, error)
 
     def _settle_in_doubt(self, claim: Claim, error: BaseException) -> None:
         if not self._insist(lambda: self.storage.leave_in_doubt(claim, error)):
-            self._lease_lost(claim)
+            self._give_up(claim, error)
             return
         self._announce_end(Kind.IN_DOUBT, claim, error)
         using, key_hash, generation = self.storage.using, claim.key_hash, self.generation
         self._insist(lambda: self.delivery.park(using, key_hash, generation))
+
+    def _give_up(self, claim: Claim, error: BaseException) -> None:
+        lost = self._lease_lost(claim)
+        if isinstance(error, Exception):  # a shutdown goes on all the same
+            raise lost from error
 
     def _announce_end(self, kind: Kind, claim: Claim, error: BaseException) -> None:
         self.announce(

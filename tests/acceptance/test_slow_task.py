@@ -39,7 +39,6 @@ def test_a_duplicate_deferred_when_its_holder_dies_does_the_work(task, worker, q
     worker(lease=3)
     result = queue.send(task.s("key"))
     gates.wait_for_arrivals(f"publish-{task.__name__}")
-    assert queue.length() >= 1
     holder.kill()
     gates.open("body")
     result.get(timeout=30)

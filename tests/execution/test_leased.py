@@ -275,6 +275,27 @@ def test_a_stale_claim_settles_nothing_of_the_one_that_runs_now():
     assert effects() == 1
 
 
+@pytest.mark.parametrize("policy", [HOLD, MARKED])
+def test_an_error_after_the_lease_was_lost_says_nothing_about_the_job(policy):
+    gate = Gate()
+
+    def slow():
+        gate.pass_()
+        fail(TimeoutError)
+
+    with gate.held(lambda: once(slow, policy)) as stale:
+        let_the_lease_run_out()
+        if policy is HOLD:
+            with pytest.raises(InDoubt):
+                once(policy=policy)
+        else:
+            assert once(policy=policy).replayed is False
+        gate.open()
+        lost = stale.result()
+    assert isinstance(lost, LeaseLost)
+    assert isinstance(lost.__cause__, TimeoutError)
+
+
 def test_the_effect_cannot_begin_under_a_lease_that_ran_out():
     def body():
         let_the_lease_run_out()

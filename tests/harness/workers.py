@@ -76,14 +76,20 @@ class Queue:
     def length(self) -> int:
         """Messages that somebody still has to do: ready, and taken but not acknowledged."""
         with app.connection_for_read() as connection:
-            client = connection.default_channel.client
-            # Each value is [message, exchange, routing key]; the routing key is the queue.
-            taken = [json.loads(value)[2] for value in client.hvals("unacked")]
-            return int(client.llen(self.name)) + taken.count(self.name)
+            look = connection.default_channel.client.pipeline(transaction=True)
+            ready, unacknowledged = look.llen(self.name).hvals("unacked").execute()
+        # Each value is [message, exchange, routing key]; the routing key is the queue.
+        taken = [json.loads(value)[2] for value in unacknowledged]
+        return int(ready) + taken.count(self.name)
 
     def wait_empty(self, *, seconds: float = 20) -> None:
         """Wait until every message has been acknowledged."""
-        wait_until(lambda: not self.length(), f"queue {self.name} to be empty", seconds=seconds)
+        # Several looks: kombu takes a message off the queue first and notes it as taken then.
+        wait_until(
+            lambda: not any(self.length() for _ in range(5)),
+            f"queue {self.name} to be empty",
+            seconds=seconds,
+        )
 
 
 def stored_result(result: AsyncResult) -> bytes:
