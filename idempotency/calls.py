@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from django.db import DatabaseError, InterfaceError
 
 from idempotency import results
-from idempotency.attempts import Delivery, transaction_owner
+from idempotency.attempts import Delivery, provider_key, transaction_owner
 from idempotency.conf import conf
 from idempotency.exceptions import (
     AlreadyRunning,
@@ -23,7 +24,8 @@ from idempotency.exceptions import (
 )
 from idempotency.keys import Key
 from idempotency.models import Kind
-from idempotency.policies import Policy
+from idempotency.policies import ASK, Doubt, Leased, OnDoubt, Policy
+from idempotency.resolution import ask
 from idempotency.states import State
 from idempotency.storage import Entry, Look, Seen, Storage, storage_for
 
@@ -61,6 +63,8 @@ class Call:
     using: str | None = None
     retention: timedelta | None = None
     store_result: bool | None = None
+    #: The arguments by name, for who asks about a doubt.
+    arguments: Mapping[str, Any] | None = None
 
     @cached_property
     def entry(self) -> Entry:
@@ -75,6 +79,26 @@ class Call:
         """The text that is stored of a result; None when results are not stored."""
         stored = conf().STORE_RESULT if self.store_result is None else self.store_result
         return results.encode(value, limit=conf().MAX_RESULT_BYTES) if stored else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A decorated function, as the sweeper needs to know it."""
+
+    policy: Policy
+    using: str | None
+    signature: inspect.Signature
+
+    def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The arguments of a call by name, without a task's ``self``; None if they do not fit."""
+        try:
+            return dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError:
+            return None
+
+
+#: By scope. Filled when the modules with the tasks are imported.
+jobs: dict[str, Job] = {}
 
 
 def decoded(text: str | None, otherwise: object = None) -> Any:
@@ -156,8 +180,7 @@ class Run:
     def _refuse_unsettled(self, seen: Seen) -> None:
         if seen.state is State.RUNNING and seen.lease_left > 0:
             raise self.busy(f" Its lease runs out in {seen.lease_left:.0f} s, unless renewed.")
-        # A lapsed claim is judged by the policy it was made under; so far there is HOLD only.
-        if seen.state is State.IN_DOUBT or (seen.state is State.RUNNING and seen.effect_begun):
+        if seen.state is State.IN_DOUBT or seen.is_doubtful:
             raise DoubtFoundError(seen)
 
     def compare(self, seen: Seen) -> None:
@@ -179,21 +202,44 @@ class Run:
 
     def _stop_in_doubt(self, seen: Seen) -> None:
         """Raise InDoubt once the message is safe; return if there is no doubt any more."""
-        if seen.state is State.RUNNING:
-            if not self.storage.doubt_lapsed(seen):
+        if seen.state is not State.IN_DOUBT:
+            if not self.storage.doubt(seen):
                 return  # renewed or settled meanwhile
             self.announce(
                 Kind.IN_DOUBT,
                 key_hash=seen.key_hash,
                 attempt=seen.attempt,
-                note="The lease ran out after the effect began.",
+                note=(
+                    "The lease ran out after the effect began."
+                    if seen.state is State.RUNNING
+                    else "The effect may have happened, and may not be repeated now."
+                ),
             )
+        if self._has_asked(seen):
+            return
         if self.delivery.park(self.storage.using, seen.key_hash, seen.generation):
             raise InDoubt(
                 f"The {self.named} is in doubt: attempt {seen.attempt} stopped between its effect "
                 "and its record. Look at the other side, then resolve it; nothing runs until then.",
                 key=seen.key_hash.hex,
             )
+
+    def _has_asked(self, seen: Seen) -> bool:
+        """Whether the provider was asked, and could tell. Judged by the policy of the claim."""
+        on_doubt = self.call.policy.on_doubt if isinstance(self.call.policy, Leased) else None
+        if seen.policy != ASK or on_doubt is None or isinstance(on_doubt, OnDoubt):
+            return False
+        if seen.lease_left > 0:
+            raise self.busy(" It is in doubt, and too early to ask: the provider may be at work.")
+        doubt = Doubt(
+            key_hash=seen.key_hash,
+            scope=self.call.key.scope,
+            attempt=seen.attempt,
+            provider_key=provider_key(seen.key_hash, seen.generation),
+            begun_at=seen.effect_begun_at or seen.begun_at,
+            arguments=self.call.arguments,
+        )
+        return ask(on_doubt, doubt, claim_id=seen.claim_id, using=self.storage.using)
 
     def replay(self, seen: Seen) -> Outcome[Any]:
         """Answer a duplicate with the stored result."""

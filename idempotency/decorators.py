@@ -10,11 +10,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from idempotency import execution
 from idempotency.attempts import delivery_of
-from idempotency.calls import Call
+from idempotency.calls import Call, Job, jobs
 from idempotency.conf import conf
 from idempotency.exceptions import IdempotencyError
 from idempotency.keys import OTHER_ARGUMENTS, Keying, KeySpec
-from idempotency.policies import Leased, Policy, Transactional, check_policy
+from idempotency.policies import Leased, OnDoubt, Policy, Transactional, check_policy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -67,6 +67,17 @@ def idempotent(
                 "never reach its old doubt. Choose a key from the arguments."
             )
 
+        asks = isinstance(policy, Leased) and not isinstance(policy.on_doubt, OnDoubt)
+        signature = inspect.signature(function)
+        names = list(signature.parameters.values())
+        self_first = bool(names) and names[0].name == "self"
+        job = Job(
+            policy=policy,
+            using=using,
+            signature=signature.replace(parameters=names[self_first:]),
+        )
+        jobs[keying.scope] = job
+
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             delivery = delivery_of(function)
@@ -80,6 +91,7 @@ def idempotent(
                 using=using,
                 retention=retention,
                 store_result=store_result,
+                arguments=job.by_name(args[self_first:], kwargs) if asks else None,
             )
             try:
                 result: R = execution.run(call).result
@@ -91,7 +103,7 @@ def idempotent(
             return result
 
         # Celery checks the arguments of .delay() against this; through *args it could not.
-        wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined] # read by inspect
+        wrapper.__signature__ = signature  # type: ignore[attr-defined] # read by inspect
         wrapper.__idempotent__ = True  # type: ignore[attr-defined] # seen by _refuse_misuse
         return wrapper
 

@@ -73,6 +73,10 @@ class NotInDoubt(IdempotencyError):
     """The record is not in doubt, so there is nothing to resolve."""
 
 
+class NotSettled(IdempotencyError):
+    """The record has neither succeeded nor failed, so it cannot be allowed again."""
+
+
 class ResultNotStorable(IdempotencyError, TypeError):
     """The result cannot be stored, so it could not be replayed."""
 

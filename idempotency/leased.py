@@ -24,7 +24,7 @@ from idempotency.exceptions import (
 )
 from idempotency.heartbeat import Heartbeat
 from idempotency.models import Kind
-from idempotency.policies import Leased
+from idempotency.policies import UNSET, Leased, OnDoubt
 from idempotency.querysets import Claim
 from idempotency.storage import Look, Seen
 
@@ -46,6 +46,8 @@ class LeasedRun(Run):
         self.number = 1
         self.generation = 1
         self.effect_begun = not policy.marks_effect
+        #: Whether an earlier attempt may have had the effect that this one repeats.
+        self.repeats = False
         self.has_settled = False
         self.settled_result: str | None = None
 
@@ -103,12 +105,14 @@ class LeasedRun(Run):
         )
         if seen is not None:
             self.number, self.generation = seen.attempt + 1, seen.generation
+            self.repeats = seen.effect_begun and not seen.is_forgotten
         if not self.storage.claim(
             self.entry,
             self.claim,
             seen,
-            policy=self.policy.on_doubt.value,
+            policy=self.policy.stored,
             begins=self.effect_begun,
+            window=None if self.policy.provider_window is UNSET else self.policy.provider_window,
         ):
             raise RecordChangedError
 
@@ -122,7 +126,7 @@ class LeasedRun(Run):
         if self.claim is None:
             return
         try:
-            self.storage.fail(self.claim, error)
+            self.storage.fail(self.claim, error, repeats=self.repeats)
         except (DatabaseError, InterfaceError):
             logger.warning("A claim on %s may be left to its lease.", self.named, exc_info=True)
 
@@ -183,14 +187,16 @@ class LeasedRun(Run):
         cause = self.delivery.cause_of(error)
         try:
             if not self.effect_begun or isinstance(cause, self.policy.no_effect_errors):
-                self._settle_without_effect(claim, error)
+                self._settle_as_failed(claim, error, repeats=self.repeats)
+            elif self.policy.on_doubt is OnDoubt.RETRY:
+                self._settle_as_failed(claim, error, repeats=True)
             else:
                 self._settle_in_doubt(claim, error)
         except (DatabaseError, InterfaceError, TransactionLost):
             logger.exception("%s could not be settled; its lease will run out.", self.named)
 
-    def _settle_without_effect(self, claim: Claim, error: BaseException) -> None:
-        if not self._insist(lambda: self.storage.fail(claim, error)):
+    def _settle_as_failed(self, claim: Claim, error: BaseException, *, repeats: bool) -> None:
+        if not self._insist(lambda: self.storage.fail(claim, error, repeats=repeats)):
             self._give_up(claim, error)
         elif isinstance(error, Exception) and self.delivery.is_failure(error):
             self._announce_end(Kind.FAILED, claim, error)

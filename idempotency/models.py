@@ -38,7 +38,12 @@ class IdempotencyRecord(models.Model):
     created_at = models.DateTimeField(db_default=Now())
     claimed_at = models.DateTimeField(null=True, help_text="NULL: when it was created.")
     effect_begun_at = models.DateTimeField(null=True)
-    lease_expires_at = models.DateTimeField(null=True)
+    repeat_until = models.DateTimeField(
+        null=True, help_text="When the provider forgets the provider key. NULL: never."
+    )
+    lease_expires_at = models.DateTimeField(
+        null=True, help_text="In doubt: until then the provider may still be at work."
+    )
     settled_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(help_text="When a settled record is forgotten.")
 
@@ -64,7 +69,7 @@ class IdempotencyRecord(models.Model):
                 name="idempotency_record_running",
             ),
             models.CheckConstraint(
-                condition=Q(state=State.RUNNING) | Q(lease_expires_at=None),
+                condition=Q(state__in=[State.RUNNING, State.IN_DOUBT]) | Q(lease_expires_at=None),
                 name="idempotency_record_lease",
             ),
             models.CheckConstraint(
@@ -109,6 +114,7 @@ class Kind(models.TextChoices):
     LEASE_LOST = "lease_lost", "lease lost"
     IN_DOUBT = "in_doubt", "in doubt"
     RESOLVED = "resolved", "resolved"
+    ALLOWED_AGAIN = "allowed_again", "allowed again"
 
 
 class IdempotencyEvent(models.Model):

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db.models import DateTimeField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Now
 
+from idempotency.policies import ASK, OnDoubt
 from idempotency.states import State
 
 if TYPE_CHECKING:
@@ -68,6 +69,24 @@ class RecordQuerySet(Base):
             else Q(lease_expires_at=None)
         )
 
+    def doubtful(self) -> Self:
+        """Ended without settling, or failed, after an effect that nobody may repeat."""
+        provider_knows = Q(policy=OnDoubt.RETRY.value) & (
+            Q(repeat_until=None) | Q(repeat_until__gt=Now())
+        )
+        ended = Q(state=State.RUNNING, lease_expires_at__lte=Now()) | Q(state=State.FAILED)
+        return self.filter(ended, ~provider_knows, effect_begun_at__isnull=False)
+
+    def askable(self) -> Self:
+        """In doubt, and long enough for the provider to know what became of it."""
+        return self.filter(state=State.IN_DOUBT, policy=ASK).filter(
+            Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
+        )
+
+    def leave_doubtful(self) -> bool:
+        """Put what is doubtful in doubt."""
+        return self.doubtful().update(state=State.IN_DOUBT, settled_at=None) == 1
+
     def take_over(self, seen: Any, claim: Claim, **columns: Any) -> bool:
         """Claim a record that was seen to be claimable."""
         changed = self.as_seen(seen).update(
@@ -104,13 +123,13 @@ class RecordQuerySet(Base):
         )
         return changed == 1
 
-    def fail(self, claim: Claim, *, error_class: str, error_message: str) -> bool:
-        """There was no effect: a later delivery may claim."""
+    def fail(self, claim: Claim, *, repeats: bool, error_class: str, error_message: str) -> bool:
+        """There was no effect, or the provider knows a repeat: a later delivery may claim."""
         changed = self.held_by(claim).update(
             state=State.FAILED,
             error_class=error_class,
             error_message=error_message,
-            effect_begun_at=None,
+            effect_begun_at=F("effect_begun_at") if repeats else None,
             settled_at=Now(),
             lease_expires_at=None,
             expires_at=after(claim.retention),
@@ -123,7 +142,6 @@ class RecordQuerySet(Base):
             state=State.IN_DOUBT,
             error_class=error_class,
             error_message=error_message,
-            lease_expires_at=None,
         )
         return changed == 1
 
@@ -132,23 +150,58 @@ class RecordQuerySet(Base):
         changed = (
             self.lapsed()
             .filter(key_hash=key_hash, effect_begun_at__isnull=False)
-            .update(state=State.IN_DOUBT, lease_expires_at=None)
+            .update(state=State.IN_DOUBT)
         )
         return changed == 1
 
-    def resolve_as_happened(self, key_hash: UUID, *, result: str | None) -> bool:
+    def doubt(self, seen: Any) -> bool:
+        """The record as it was seen holds an effect of which nobody can tell, or repeat it."""
+        changed = self.as_seen(seen).update(state=State.IN_DOUBT, settled_at=None)
+        return changed == 1
+
+    def in_doubt(self, key_hash: UUID, claim_id: UUID | None) -> Self:
+        """The record in doubt: left by this claim, or by any when it is None."""
+        doubt = self.filter(key_hash=key_hash, state=State.IN_DOUBT)
+        return doubt if claim_id is None else doubt.filter(claim_id=claim_id)
+
+    def resolve_as_happened(self, *, result: str | None) -> bool:
         """End the doubt: the effect happened."""
-        changed = self.filter(key_hash=key_hash, state=State.IN_DOUBT).update(
-            state=State.SUCCEEDED, result=result, settled_at=Now(), expires_at=same_retention()
+        changed = self.update(
+            state=State.SUCCEEDED,
+            result=result,
+            settled_at=Now(),
+            lease_expires_at=None,
+            expires_at=same_retention(),
         )
         return changed == 1
 
-    def resolve_as_not_happened(self, key_hash: UUID) -> bool:
+    def resolve_as_not_happened(self) -> bool:
         """End the doubt: the effect did not happen, so the next delivery may claim."""
-        changed = self.filter(key_hash=key_hash, state=State.IN_DOUBT).update(
+        changed = self.update(
             state=State.FAILED,
             effect_begun_at=None,
             settled_at=Now(),
+            lease_expires_at=None,
             expires_at=same_retention(),
+        )
+        return changed == 1
+
+    def allow_again(self, key_hash: UUID) -> bool:
+        """Reopen a settled record: a new generation, which owes nothing to the one before."""
+        settled = self.filter(key_hash=key_hash, state__in=[State.SUCCEEDED, State.FAILED])
+        changed = settled.update(
+            state=State.FAILED,
+            generation=F("generation") + 1,
+            policy=None,
+            fingerprint=None,
+            result=None,
+            error_class=None,
+            error_message=None,
+            effect_begun_at=None,
+            repeat_until=None,
+            settled_at=Now(),
+            expires_at=ExpressionWrapper(
+                Now() + (F("expires_at") - F("settled_at")), output_field=DateTimeField()
+            ),
         )
         return changed == 1

@@ -15,9 +15,10 @@ class State(models.TextChoices):
 #: A key without a record has no state: None. A transactional success goes there in one step.
 TRANSITIONS: dict[State | None, frozenset[State]] = {
     None: frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED}),
-    State.RUNNING: frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED, State.IN_DOUBT}),
-    # Out of SUCCEEDED: expired, so the key is new again.
-    State.SUCCEEDED: frozenset({State.RUNNING, State.SUCCEEDED}),
-    State.FAILED: frozenset({State.RUNNING, State.SUCCEEDED, State.FAILED}),
+    State.RUNNING: frozenset({State.SUCCEEDED, State.FAILED, State.IN_DOUBT}),
+    # Expired, so the key is new again; or allowed again.
+    State.SUCCEEDED: frozenset({State.RUNNING, State.FAILED}),
+    # Into IN_DOUBT: the provider does not know a repeat any more.
+    State.FAILED: frozenset({State.RUNNING, State.SUCCEEDED, State.IN_DOUBT}),
     State.IN_DOUBT: frozenset({State.SUCCEEDED, State.FAILED}),
 }

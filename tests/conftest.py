@@ -6,13 +6,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
+from idempotency.states import TRANSITIONS
 from tests.harness.gates import Gates
 from tests.harness.processes import Call
 from tests.harness.proxy import Proxy
 from tests.harness.workers import Queue, Worker
 
 LOGS = pytest.StashKey[list[Path]]()
+
+
+LEGAL = ", ".join(
+    f"('{before}', '{after}')" for before, states in TRANSITIONS.items() for after in states
+)
+GUARD = f"""
+CREATE FUNCTION refuse_illegal_transitions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.state IS DISTINCT FROM OLD.state AND (coalesce(OLD.state, 'None'), NEW.state)
+       NOT IN ({LEGAL}) THEN
+        RAISE EXCEPTION 'Illegal transition from % to %', OLD.state, NEW.state;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse_illegal_transitions BEFORE INSERT OR UPDATE ON idempotency_record
+    FOR EACH ROW EXECUTE FUNCTION refuse_illegal_transitions();
+"""
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Every test, and every process that it starts, is held to the table of transitions."""
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(GUARD)
 
 
 @pytest.fixture(autouse=True)

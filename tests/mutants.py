@@ -44,6 +44,7 @@ class Mutant:
 
 TRANSACTIONAL = "tests/execution/test_transactional.py"
 LEASED = "tests/execution/test_leased.py"
+RETRIED = "tests/execution/test_retried.py"
 RESOLUTION = "tests/execution/test_resolution.py"
 CELERY = "tests/contrib/test_celery.py"
 REPLIES = "tests/faults/test_lost_replies.py"
@@ -215,8 +216,8 @@ MUTANTS = [
     Mutant(
         "take over a claim whose effect had begun",
         "calls.py",
-        "(seen.state is State.RUNNING and seen.effect_begun)",
-        "(seen.state is State.RUNNING and False)",
+        "seen.state is State.IN_DOUBT or seen.is_doubtful",
+        "seen.state is State.IN_DOUBT",
         f"{LEASED} -k lapsed",
     ),
     Mutant(
@@ -229,9 +230,44 @@ MUTANTS = [
     Mutant(
         "call a lease a doubt that was renewed meanwhile",
         "calls.py",
-        "            if not self.storage.doubt_lapsed(seen):\n                return",
-        "            if not self.storage.doubt_lapsed(seen):\n                pass",
+        "            if not self.storage.doubt(seen):\n                return",
+        "            if not self.storage.doubt(seen):\n                pass",
         f"{LEASED} -k renewed_since",
+    ),
+    Mutant(
+        "repeat an effect that the provider has forgotten",
+        "storage/rows.py",
+        "(self.policy == OnDoubt.RETRY.value and self.repeatable)",
+        "(self.policy == OnDoubt.RETRY.value)",
+        f"{RETRIED} -k window",
+    ),
+    Mutant(
+        "count the provider's window from the last claim",
+        "storage/base.py",
+        '"repeat_until": F("repeat_until")',
+        '"expires_at": F("expires_at")',
+        f"{RETRIED} -k first_claim",
+    ),
+    Mutant(
+        "forget an effect that an earlier attempt may have had",
+        "leased.py",
+        "self.repeats = seen.effect_begun and not seen.is_forgotten",
+        "self.repeats = False",
+        f"{RETRIED} -k earlier_attempt",
+    ),
+    Mutant(
+        "end a later doubt by an old answer",
+        "querysets.py",
+        "return doubt if claim_id is None else doubt.filter(claim_id=claim_id)",
+        "return doubt",
+        "tests/execution/test_asked.py -k only_the_doubt",
+    ),
+    Mutant(
+        "ask while the provider may still be at work",
+        "calls.py",
+        '            raise self.busy(" It is in doubt, and too early',
+        '            self.busy(" It is in doubt, and too early',
+        "tests/execution/test_asked.py -k still_be_at_work",
     ),
     Mutant(
         "drop the claim_id guard",
@@ -257,9 +293,8 @@ MUTANTS = [
     Mutant(
         "resolve what is not in doubt",
         "querysets.py",
-        "changed = self.filter(key_hash=key_hash, state=State.IN_DOUBT).update(\n"
-        "            state=State.FAILED,",
-        "changed = self.filter(key_hash=key_hash).update(\n            state=State.FAILED,",
+        "doubt = self.filter(key_hash=key_hash, state=State.IN_DOUBT)",
+        "doubt = self.filter(key_hash=key_hash)",
         f"{RESOLUTION} -k without_a_doubt",
     ),
     Mutant(

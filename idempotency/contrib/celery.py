@@ -132,11 +132,20 @@ def find_delivery(function: Callable[..., Any]) -> CeleryDelivery | None:
     return CeleryDelivery(task)
 
 
-def publish(message: str) -> None:
-    """Publish a parked message with its own task id, and with its chain, chord and links."""
-    app = app_or_default()
-    app.signature(loads(message, "application/json", "utf-8")).apply_async()
+class CeleryBroker:
+    """Parked messages: signatures as JSON."""
+
+    def publish(self, message: str) -> None:
+        """Publish it with its own task id, and with its chain, chord and links."""
+        self._signature(message).apply_async()
+
+    def arguments(self, message: str) -> tuple[list[Any], dict[str, Any]]:
+        signature = self._signature(message)
+        return list(signature.args), dict(signature.kwargs)
+
+    def _signature(self, message: str) -> Any:
+        return app_or_default().signature(loads(message, "application/json", "utf-8"))
 
 
 delivery_finders.append(find_delivery)
-resolution.publisher = publish
+resolution.broker = CeleryBroker()

@@ -190,12 +190,20 @@ class Storage(ABC):
     # -- leased ------------------------------------------------------------------------------
 
     def claim(
-        self, entry: Entry, claim: Claim, seen: Seen | None, *, policy: str, begins: bool
+        self,
+        entry: Entry,
+        claim: Claim,
+        seen: Seen | None,
+        *,
+        policy: str,
+        begins: bool,
+        window: timedelta | None = None,
     ) -> bool:
         """Claim the key: a new record, or one that was seen to be claimable.
 
         Args:
             begins: Whether the effect begins with the claim.
+            window: How long the provider knows a repeat; None for ever.
 
         Returns False when somebody was faster.
         """
@@ -203,8 +211,15 @@ class Storage(ABC):
             "policy": policy,
             "owner": owner(),
             "effect_begun_at": Now() if begins else None,
+            "repeat_until": None if window is None else after(window - claim.lease),
         }
         if seen is not None:
+            if seen.effect_begun and not seen.is_forgotten:
+                # The provider counts from the first time it saw the key, and so do we.
+                columns |= {
+                    "effect_begun_at": F("effect_begun_at"),
+                    "repeat_until": F("repeat_until"),
+                }
             return self.records.take_over(seen, claim, **columns)
         self.records.create(
             key_hash=claim.key_hash,
@@ -246,17 +261,21 @@ class Storage(ABC):
             states = own.select_for_update().values_list("state", flat=True)
             return State.SUCCEEDED in list(states)
 
-    def fail(self, claim: Claim, error: BaseException) -> bool:
-        """Settle the claim: there was no effect."""
-        return self.records.fail(claim, **described(error))
+    def fail(self, claim: Claim, error: BaseException, *, repeats: bool) -> bool:
+        """Settle the claim: it may be claimed again.
+
+        Args:
+            repeats: Whether the next claim repeats an effect which may have happened.
+        """
+        return self.records.fail(claim, repeats=repeats, **described(error))
 
     def leave_in_doubt(self, claim: Claim, error: BaseException) -> bool:
         """Settle the claim: nobody can tell."""
         return self.records.leave_in_doubt(claim, **described(error))
 
-    def doubt_lapsed(self, seen: Seen) -> bool:
-        """Put a claim in doubt whose lease ran out after its effect began."""
-        return self.records.doubt_lapsed(seen.key_hash)
+    def doubt(self, seen: Seen) -> bool:
+        """Put a claim in doubt that ended without settling, or whose effect nobody may repeat."""
+        return self.records.doubt(seen)
 
     # -- events ------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ from idempotency.storage.rows import Entry, Look, Seen
 # The row that answers most: a failed one stands behind any other under an older secret.
 LOOK = """
 SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, result,
-       coalesce(claimed_at, created_at), effect_begun_at IS NOT NULL, lease_expires_at, expires_at,
+       coalesce(claimed_at, created_at), effect_begun_at, lease_expires_at, expires_at,
+       coalesce(repeat_until > clock_timestamp(), true),
        coalesce(greatest(extract(epoch FROM lease_expires_at - clock_timestamp()), 0), 0)::float8,
        expires_at <= clock_timestamp()
   FROM idempotency_record
@@ -29,7 +30,8 @@ SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, resu
 
 SEEN = (
     "key_hash", "fingerprint", "state", "attempt", "generation", "claim_id", "policy", "result",
-    "begun_at", "effect_begun", "lease_expires_at", "expires_at", "lease_left", "expired",
+    "begun_at", "effect_begun_at", "lease_expires_at", "expires_at", "repeatable", "lease_left",
+    "expired",
 )  # fmt: skip
 
 # Written by another transaction than the one of the look, the record has no scope, and no scope
@@ -56,7 +58,7 @@ ON CONFLICT (key_hash) DO UPDATE
        fingerprint = excluded.fingerprint, task_id = excluded.task_id, result = excluded.result,
        claimed_at = now(), settled_at = excluded.settled_at, expires_at = excluded.expires_at,
        claim_id = NULL, policy = NULL, owner = NULL, error_class = NULL, error_message = NULL,
-       effect_begun_at = NULL, lease_expires_at = NULL
+       effect_begun_at = NULL, lease_expires_at = NULL, repeat_until = NULL
 """
 
 # PostgreSQL manual, appendix A: serialization_failure, deadlock_detected.

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from idempotency.keys import Key
+from idempotency.policies import OnDoubt
 from idempotency.states import State
 
 
@@ -25,12 +26,24 @@ class Seen:
     result: str | None
     #: When the transaction or the claim that last ran the body began.
     begun_at: datetime
-    effect_begun: bool
+    effect_begun_at: datetime | None
     lease_expires_at: datetime | None
     expires_at: datetime
+    #: Whether the provider still knows a repeat of the effect.
+    repeatable: bool
     #: Seconds until the lease runs out; 0.0 without one.
     lease_left: float
     expired: bool
+
+    @property
+    def effect_begun(self) -> bool:
+        return self.effect_begun_at is not None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether an effect had begun that nobody may repeat. Judged by the policy of the claim,
+        not by today's code."""
+        return self.effect_begun and not (self.policy == OnDoubt.RETRY.value and self.repeatable)
 
     @property
     def is_forgotten(self) -> bool:

@@ -9,11 +9,13 @@ import pytest
 from celery import shared_task
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject, Retry
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from idempotency import TASK_ID, Leased, OnDoubt, Verdict, idempotent
 from idempotency.contrib.celery import Requeue
 from idempotency.exceptions import AlreadyRunning, InDoubt, KeyMissing, ResultNotStored
+from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.resolution import resolve
 from project.celery import app
@@ -25,6 +27,7 @@ HOLD = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(minutes=1), no_effect_error
 
 #: What the body of the next delivery does.
 body = {"do": effect}
+asked = []
 
 
 @shared_task(name="transactional")
@@ -42,6 +45,17 @@ def retrying(self, key):
 @shared_task(name="held", bind=True)
 @idempotent(key="key", scope="held", policy=HOLD)
 def held(self, key):
+    return body["do"](self)
+
+
+def ask(doubt):
+    asked.append(doubt)
+    return Verdict.happened("asked")
+
+
+@shared_task(name="asking", bind=True)
+@idempotent(key="key", scope="asking", policy=Leased(on_doubt=ask))
+def asking(self, key):
     return body["do"](self)
 
 
@@ -267,6 +281,22 @@ def test_a_message_that_makes_a_doubt_waits_for_its_end(deliver, messages):
     [(headers, args)] = messages()
     assert (headers["id"], headers["mine"], args) == ("the-task", 1, ["key"])
     assert not ParkedMessage.objects.exists()
+
+
+def test_the_sweeper_asks_with_the_arguments_of_the_message_that_waits(deliver, messages):
+    deliver(asking, "key", do=make_doubt)
+    IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+    assert sweep().resolved == 1
+    assert [doubt.arguments for doubt in asked] == [{"key": "key"}]
+    [(headers, _)] = messages()
+    assert headers["id"] == "the-task"
+    assert deliver(asking, "key") == ("SUCCESS", "asked")
+
+
+def test_a_message_too_early_to_ask_comes_again(deliver, messages):
+    deliver(asking, "key", do=make_doubt)
+    assert deliver(asking, "key", task_id="second")[0] == "RETRY"
+    assert [headers["id"] for headers, _ in messages()] == ["second"]
 
 
 def test_a_message_that_finds_a_doubt_waits_too_under_its_own_id(deliver, messages):

@@ -9,6 +9,7 @@ import pytest
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
 from django.test import override_settings
+from django.utils import timezone
 
 from idempotency.models import IdempotencyRecord
 from tests.execution.bodies import effects
@@ -68,7 +69,7 @@ def test_a_mail_in_doubt_is_resolved(block):
     with pytest.raises(ConnectionResetError):
         send_invoice(7, "anna@example.com")
     assert IdempotencyRecord.objects.get().state == "in_doubt"
-    block("Verdict.happened")
+    block('Verdict.happened(), reason="seen')
     assert send_invoice(7, "anna@example.com") is None
     assert len(mail.outbox) == 1
 
@@ -81,6 +82,31 @@ class Hanging(EmailBackend):
         raise ConnectionResetError
 
 
+def test_an_unclear_charge_is_repeated_with_one_key(block):
+    charge = block("def charge")["charge"]
+    keys = []
+
+    def provider(order_id, idempotency_key):
+        keys.append(idempotency_key)
+        if len(keys) == 1:
+            raise TimeoutError
+        return "receipt"
+
+    with pytest.raises(TimeoutError):
+        charge(7, provider)
+    assert charge(7, provider) == "receipt"
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+
+
+def test_an_unclear_payment_is_asked_about(block):
+    pay = block("def ask")["pay"]
+    with pytest.raises(TimeoutError):
+        pay(7)
+    IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+    assert pay(7) == "receipt 7"
+
+
 def test_execute_in_a_view(block):
     receive = block("def receive")["receive"]
     assert receive({"id": "evt_1", "lines": [1, 2]}) == 2
@@ -88,7 +114,15 @@ def test_execute_in_a_view(block):
 
 
 def test_every_block_is_run_by_a_test_above(block):
-    names = ("def ship", "def book", "def send_invoice", "Verdict.happened", "def receive")
+    names = (
+        "def ship",
+        "def book",
+        "def send_invoice",
+        'Verdict.happened(), reason="seen',
+        "def charge",
+        "def ask",
+        "def receive",
+    )
     settings = [code for code in BLOCKS if not any(name in code for name in names)]
     assert len(settings) == 1
     assert "INSTALLED_APPS" in settings[0]

@@ -2,15 +2,17 @@
 
 import uuid
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
 from idempotency import Leased, OnDoubt, Verdict, execute, resolution
-from idempotency.exceptions import NotInDoubt, ResultNotStorable
+from idempotency.exceptions import NotInDoubt, NotSettled, ResultNotStorable
+from idempotency.maintenance import Swept, sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
-from idempotency.resolution import park, publish_parked, resolve
+from idempotency.resolution import allow_again, park, publish_parked, resolve
 from tests.execution.bodies import Gate, Thread, effect, effects, the_record
 from tests.harness.waiting import wait_until
 
@@ -35,7 +37,7 @@ def doubt():
 def published(monkeypatch):
     """What is published instead of to a broker; a real one is in the acceptance tests."""
     messages = []
-    monkeypatch.setattr(resolution, "publisher", messages.append)
+    monkeypatch.setattr(resolution, "broker", SimpleNamespace(publish=messages.append))
     return messages
 
 
@@ -72,7 +74,7 @@ def test_without_a_doubt_nothing_is_changed():
 def test_a_live_lease_is_not_resolved_but_a_lapsed_one_is():
     gate = Gate()
     with gate.held(lambda: once(gate.pass_)):
-        with pytest.raises(NotInDoubt, match="live lease"):
+        with pytest.raises(NotInDoubt, match="under a lease"):
             resolve(the_record().key_hash, Verdict.happened(), reason="?")
         IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
         resolve(the_record().key_hash, Verdict.happened(), reason="seen")
@@ -96,10 +98,10 @@ def test_parked_messages_are_published_and_forgotten(doubt, published):
 
 def test_a_message_whose_publishing_fails_is_kept(doubt, published, monkeypatch):
     park("default", doubt, 1, task_id="a", message="a")
-    monkeypatch.setattr(resolution, "publisher", None)
+    monkeypatch.setattr(resolution, "broker", None)
     done = resolve(doubt, Verdict.happened(), reason="seen")
     assert (done.published, done.waiting) == (0, 1)
-    monkeypatch.setattr(resolution, "publisher", published.append)
+    monkeypatch.setattr(resolution, "broker", SimpleNamespace(publish=published.append))
     assert publish_parked(doubt).published == 1
     assert published == ["a"]
 
@@ -112,7 +114,7 @@ def test_a_message_cannot_be_parked_once_the_doubt_is_resolved(doubt):
 
 def test_a_message_parked_while_the_doubt_is_being_resolved_is_not_forgotten(doubt):
     with transaction.atomic():  # somebody is resolving
-        IdempotencyRecord.objects.resolve_as_happened(doubt, result=None)
+        IdempotencyRecord.objects.in_doubt(doubt, None).resolve_as_happened(result=None)
         with Thread(lambda: park("default", doubt, 1, task_id="a", message="a")) as parking:
             wait_until(somebody_waits_for_a_lock, "the parking to wait for the resolving")
             connection.connection.commit()
@@ -127,3 +129,59 @@ def somebody_waits_for_a_lock():
             "WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
         return cursor.fetchone()[0]
+
+
+def test_the_sweeper_publishes_what_a_crash_left_behind(doubt, published, monkeypatch):
+    park("default", doubt, 1, task_id="a", message="a")
+    assert sweep().published == 0
+    monkeypatch.setattr(resolution, "broker", None)
+    resolve(doubt, Verdict.happened(), reason="seen")
+    assert sweep().waiting == 1
+    monkeypatch.setattr(resolution, "broker", SimpleNamespace(publish=published.append))
+    assert sweep() == Swept(0, 0, 1, 0)
+    assert published == ["a"]
+
+
+# -- allow again ---------------------------------------------------------------------------------
+
+
+def test_a_success_allowed_again_runs_again_under_a_new_provider_key():
+    once(fingerprint="a")
+    before = the_record()
+    allow_again(before.key_hash, reason="lost in the post", by="ada")
+    assert once(fingerprint="b").replayed is False
+    after = the_record()
+    assert effects() == 2
+    assert (after.generation, after.attempt) == (2, 2)
+    assert after.provider_key != before.provider_key
+    event = IdempotencyEvent.objects.get(kind="allowed_again")
+    assert event.note == "By ada: lost in the post"
+
+
+def test_a_transactional_success_can_be_allowed_again_too():
+    execute(effect, key="key", scope="test")
+    allow_again(the_record().key_hash, reason="wrong rows")
+    assert execute(effect, key="key", scope="test").replayed is False
+    assert execute(effect, key="key", scope="test").replayed is True
+    assert effects() == 2
+
+
+def test_a_failure_allowed_again_forgets_its_arguments():
+    policy = Leased(on_doubt=OnDoubt.HOLD, no_effect_errors=(ZeroDivisionError,))
+    with pytest.raises(ZeroDivisionError):
+        execute(lambda: 1 / 0, key="key", scope="test", policy=policy, fingerprint="a")
+    allow_again(the_record().key_hash, reason="wrong amount")
+    done = execute(effect, key="key", scope="test", policy=policy, fingerprint="b")
+    assert done.replayed is False
+
+
+def test_what_is_not_settled_is_not_allowed_again(doubt):
+    with pytest.raises(NotSettled, match="in doubt"):
+        allow_again(doubt, reason="?")
+    with pytest.raises(NotSettled, match="no record"):
+        allow_again(uuid.uuid4(), reason="?")
+    resolve(doubt, Verdict.did_not_happen(), reason="not there")
+    gate = Gate()
+    with gate.held(lambda: once(gate.pass_)), pytest.raises(NotSettled, match="under a lease"):
+        allow_again(doubt, reason="?")
+    assert the_record().generation == 1

@@ -1,13 +1,15 @@
 """Celery tasks that tests steer by gates and by their arguments."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from celery import Task, shared_task
 from celery.signals import before_task_publish, task_postrun, task_prerun
 
-from idempotency import Leased, OnDoubt, current_attempt, idempotent
+from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent
+from idempotency.policies import Doubt
 from tests.harness.gates import DIRECTORY, reach
 from tests.jobs.models import Effect
 
@@ -68,6 +70,42 @@ def leased(key: str) -> str:
     with current_attempt().settling():
         effect(key, "settled")
     return key
+
+
+def send(key: str) -> str:
+    """An effect outside, named by its provider key."""
+    reach("body")
+    current_attempt().effect_begins()
+    with outbox().open("a") as lines:
+        lines.write(f"{current_attempt().provider_key}\n")
+    reach("effect")
+    return key
+
+
+@shared_task
+@idempotent(
+    key="key",
+    policy=Leased(on_doubt=OnDoubt.RETRY, provider_window=timedelta(days=1), marks_effect=True),
+)
+def retried(key: str) -> str:
+    """Sent again after a death, with the same provider key."""
+    return send(key)
+
+
+def ask(doubt: Doubt) -> Verdict:
+    """The outside world is asked."""
+    reach("ask")
+    sent = outbox().read_text().splitlines() if outbox().exists() else []
+    if str(doubt.provider_key) in sent:
+        return Verdict.happened("asked")
+    return Verdict.did_not_happen()
+
+
+@shared_task
+@idempotent(key="key", policy=Leased(on_doubt=ask, marks_effect=True))
+def asked(key: str) -> str:
+    """Asked about after a death."""
+    return send(key)
 
 
 def outbox() -> Path:
