@@ -40,8 +40,11 @@ class Delivery:
         """The error that tells whether there was an effect."""
         return error
 
-    def park(self, using: str, key_hash: UUID, generation: int) -> bool:
-        """Keep the message until the doubt is resolved. False: there is no doubt any more."""
+    def park(self, using: str, key_hash: UUID, generation: int | None) -> bool:
+        """Keep the message until the doubt is resolved. False: there is no doubt any more.
+
+        ``generation`` None is any: the doubt is one of a nested call.
+        """
         return True
 
     def answer(self, error: Exception) -> BaseException:

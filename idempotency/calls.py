@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 #: How often a transaction is begun anew when it was lost, or when somebody was faster.
 TRIES = 3
+#: Seconds after the first lost transaction; doubled after each further one.
+PAUSE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ class Run:
             TransactionLost: It was lost too often.
         """
         lost: BaseException | None = None
-        for _ in range(TRIES):
+        for number in range(TRIES):
             try:
                 try:
                     return step()
@@ -156,9 +159,10 @@ class Run:
                 if not is_transient(error):
                     raise
                 lost = error
+                time.sleep(PAUSE * 2**number)
         raise TransactionLost(
-            f"The transaction of {self.named} was lost {TRIES} times in a row. Nothing of it is "
-            "known to stand, and it is safe to deliver it again.",
+            f"The transaction of {self.named} was lost or overtaken {TRIES} times in a row. "
+            "Nothing of it is known to stand, and it is safe to deliver it again.",
             key=self.hex,
         ) from lost
 

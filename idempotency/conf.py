@@ -32,9 +32,12 @@ class Conf:
     STORE_KEY: bool = False
     """Whether a readable form of the key, at most 200 characters, is kept beside its hash."""
 
-    KEY_SECRETS: tuple[str, ...] = ()
-    """Secrets for HMAC-SHA-256 instead of SHA-256. The first signs; all are locked and looked
-    up. Rotate in two deploys: first ``[old, new]`` everywhere, then ``[new, old]``."""
+    KEY_SECRETS: tuple[str | None, ...] = ()
+    """Secrets for HMAC-SHA-256; None is plain SHA-256, which is also used when there are none.
+    The first signs; all are locked and looked up. Rotate in two deploys, first ``[old, new]``
+    everywhere, then ``[new, old]``; introduce the first one as ``[None, new]`` and so on. Drop the
+    old one only after the retention, and when no doubt is left: what it signed is forgotten then.
+    While there are two, transactional jobs must run under READ COMMITTED, Django's default."""
 
 
 def conf() -> Conf:
@@ -51,8 +54,11 @@ def conf() -> Conf:
             f"Known are: {', '.join(field.name for field in fields(Conf))}."
         )
     secrets = given.get("KEY_SECRETS", ())
-    if isinstance(secrets, str) or not all(isinstance(s, str) and s for s in secrets):
+    if isinstance(secrets, str) or not all(
+        s is None or (isinstance(s, str) and s) for s in secrets
+    ):
         raise ImproperlyConfigured(
-            "IDEMPOTENCY['KEY_SECRETS'] must be a list of secrets, each a str that is not empty."
+            "IDEMPOTENCY['KEY_SECRETS'] must be a list of secrets, each a str that is not empty or "
+            "None for none."
         )
     return Conf(**given)

@@ -14,7 +14,14 @@ from idempotency.calls import Call, Job, jobs
 from idempotency.conf import conf
 from idempotency.exceptions import IdempotencyError
 from idempotency.keys import OTHER_ARGUMENTS, Keying, KeySpec
-from idempotency.policies import Leased, OnDoubt, Policy, Transactional, check_policy
+from idempotency.policies import (
+    Leased,
+    OnDoubt,
+    Policy,
+    Transactional,
+    check_duration,
+    check_policy,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +64,7 @@ def idempotent(
     if misuse:
         key = None  # a bare @idempotent: Keying lists the choices
     check_policy(policy)
+    check_duration("retention", retention)
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         _refuse_misuse(function)

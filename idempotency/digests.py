@@ -92,7 +92,7 @@ def part_of(value: object, name: str) -> Part:
     return Part(name, value, encoded, tuple(parts))
 
 
-def key_of(scope: str, key: Part, compared: Part | None, secrets: Sequence[str]) -> Key:
+def key_of(scope: str, key: Part, compared: Part | None, secrets: Sequence[str | None]) -> Key:
     """Hash a key, and with it what is ``compared`` (None: nothing is).
 
     Raises:
@@ -117,7 +117,7 @@ def key_of(scope: str, key: Part, compared: Part | None, secrets: Sequence[str])
 
 
 def digest(
-    value: object, *, scope: str, fingerprint: object = None, secrets: Sequence[str] = ()
+    value: object, *, scope: str, fingerprint: object = None, secrets: Sequence[str | None] = ()
 ) -> Key:
     """Make the key of ``value`` in ``scope``.
 

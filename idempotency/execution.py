@@ -19,7 +19,7 @@ from idempotency.exceptions import AlreadyRunning
 from idempotency.keys import digest
 from idempotency.leased import LeasedRun
 from idempotency.models import Kind
-from idempotency.policies import Leased, Policy, Transactional, check_policy
+from idempotency.policies import Leased, Policy, Transactional, check_duration, check_policy
 from idempotency.transactional import TransactionalRun
 
 R = TypeVar("R")
@@ -82,6 +82,7 @@ def execute(
         ResultNotStorable: A transactional result cannot be stored; all is rolled back.
     """
     check_policy(policy)
+    check_duration("retention", retention)
     call = Call(
         function=function,
         key=digest(key, scope=scope, fingerprint=fingerprint, secrets=conf().KEY_SECRETS),

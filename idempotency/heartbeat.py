@@ -14,6 +14,9 @@ from idempotency.storage import Storage
 
 logger = logging.getLogger("idempotency")
 
+#: Seconds to wait for the thread to end.
+PATIENCE = 1.0
+
 
 class Heartbeat:
     """Renews a claim's lease in a thread, which ends with the block: none is left behind, and a
@@ -42,7 +45,8 @@ class Heartbeat:
         traceback: TracebackType | None,
     ) -> None:
         self._ended.set()
-        self._thread.join()
+        # A renewal under way may wait for the server: it ends by itself, and the job need not.
+        self._thread.join(timeout=PATIENCE)
 
     def _beat(self) -> None:
         lease = self._claim.lease.total_seconds()

@@ -94,7 +94,7 @@ class Keying:
         kwargs: Mapping[str, object],
         *,
         message: tuple[str, int] | None = None,
-        secrets: Sequence[str] = (),
+        secrets: Sequence[str | None] = (),
     ) -> Key:
         """Make the key of one call.
 

@@ -73,6 +73,8 @@ class LeasedRun(Run):
         self.storage.refuse_foreign_transaction()
         try:
             with self.storage.transaction(joined=self.storage.in_test_case):
+                if not self.storage.in_test_case:
+                    self.storage.read_committed()
                 self.storage.flush_at_commit()
                 look = self.storage.lock_and_look(self.call.key)
                 seen = look.seen
@@ -149,8 +151,10 @@ class LeasedRun(Run):
         try:
             value = run_as(attempt, self.call.function)
         except BaseException as error:
+            self._end_leftovers()
             self._after_raise(claim, error)
             raise
+        self._end_leftovers()
         try:
             return self._after_return(claim, value)
         except IdempotencyError:
@@ -158,6 +162,12 @@ class LeasedRun(Run):
         except Exception:
             # A soft time limit struck. The body has returned, and that must be written down.
             return self._after_return(claim, value)
+
+    def _end_leftovers(self) -> None:
+        try:
+            self.storage.end_leftovers()
+        except (DatabaseError, InterfaceError):
+            self.storage.connection.close()
 
     def _after_return(self, claim: Claim, value: object) -> Outcome[Any]:
         if self.has_settled:
@@ -182,7 +192,7 @@ class LeasedRun(Run):
         """Settle what an error leaves behind. The error itself passes on unchanged, unless the
         lease was lost: then it says nothing about the job, which is somebody else's.
         """
-        if self.has_settled or isinstance(error, LeaseLost):
+        if self.has_settled or (isinstance(error, LeaseLost) and error.key == self.hex):
             return
         cause = self.delivery.cause_of(error)
         try:
@@ -192,8 +202,10 @@ class LeasedRun(Run):
                 self._settle_as_failed(claim, error, repeats=True)
             else:
                 self._settle_in_doubt(claim, error)
-        except (DatabaseError, InterfaceError, TransactionLost):
+        except TransactionLost as lost:
             logger.exception("%s could not be settled; its lease will run out.", self.named)
+            if isinstance(error, Exception):
+                raise lost from error
 
     def _settle_as_failed(self, claim: Claim, error: BaseException, *, repeats: bool) -> None:
         if not self._insist(lambda: self.storage.fail(claim, error, repeats=repeats)):
@@ -207,7 +219,9 @@ class LeasedRun(Run):
             return
         self._announce_end(Kind.IN_DOUBT, claim, error)
         using, key_hash, generation = self.storage.using, claim.key_hash, self.generation
-        self._insist(lambda: self.delivery.park(using, key_hash, generation))
+        if not self._insist(lambda: self.delivery.park(using, key_hash, generation)):
+            # Resolved already, and so published: this message would not have been among them.
+            raise self.busy(" Its doubt is resolved already.") from error
 
     def _give_up(self, claim: Claim, error: BaseException) -> None:
         lost = self._lease_lost(claim)
@@ -233,9 +247,10 @@ class LeasedRun(Run):
         pause = 0.05
         while True:
             try:
-                return write()
+                with self.storage.transaction(joined=self.storage.in_test_case):
+                    return write()
             except (DatabaseError, InterfaceError) as error:
-                if not self._is_transient(error):
+                if self.storage.in_test_case:
                     raise
                 self.storage.connection.close()
                 if time.monotonic() + pause > deadline:
@@ -274,17 +289,21 @@ class LeasedRun(Run):
     @contextmanager
     def settling(self, result: object) -> Iterator[None]:
         """See :meth:`idempotency.attempts.Attempt.settling`."""
-        text = self.call.encode(result)
+        text, sent = self.call.encode(result), False
         self.storage.refuse_foreign_transaction()
         claim = self._held
         try:
             with self.storage.transaction(joined=self.storage.in_test_case):
+                self.storage.hold(claim)
                 yield
                 if not self.storage.settle_with_rows(claim, result=text):
                     raise self._lease_lost(claim)
-        except (DatabaseError, InterfaceError):
-            # Perhaps only the reply to COMMIT was lost.
-            if not self._insist(lambda: self.storage.has_succeeded(claim)):
+                sent = True
+        except Exception as error:
+            # After the settlement it is the reply to COMMIT that was lost, or a hook that failed.
+            if not sent or not self._insist(lambda: self.storage.has_succeeded(claim)):
                 raise
-        self.has_settled = True
-        self.settled_result = text
+            self.has_settled, self.settled_result = True, text
+            if not self._is_transient(error):
+                raise
+        self.has_settled, self.settled_result = True, text

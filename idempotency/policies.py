@@ -155,10 +155,7 @@ class Leased:
             ("max_run", self.max_run),
             ("provider_window", window),
         ):
-            if duration is not None and (
-                not isinstance(duration, timedelta) or duration <= timedelta(0)
-            ):
-                raise ValueError(f"{name} must be a positive timedelta, got {duration!r}.")
+            check_duration(name, duration)
         for error in self.no_effect_errors:
             covered = [e.__name__ for e in _SAYS_NOTHING if issubclass(e, error)]
             if covered:
@@ -169,6 +166,12 @@ class Leased:
 
 
 Policy = Transactional | Leased
+
+
+def check_duration(name: str, duration: timedelta | None) -> None:
+    """Raise ValueError unless it is None or positive."""
+    if duration is not None and (not isinstance(duration, timedelta) or duration <= timedelta(0)):
+        raise ValueError(f"{name} must be a positive timedelta, got {duration!r}.")
 
 
 def check_policy(policy: object) -> None:

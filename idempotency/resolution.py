@@ -47,7 +47,7 @@ class Resolution:
     waiting: int
 
 
-def park(using: str, key_hash: UUID, generation: int, *, task_id: str, message: str) -> bool:
+def park(using: str, key_hash: UUID, generation: int | None, *, task_id: str, message: str) -> bool:
     """Keep a message until the doubt about its key is resolved.
 
     Args:
@@ -55,9 +55,9 @@ def park(using: str, key_hash: UUID, generation: int, *, task_id: str, message: 
 
     Returns False when there is no doubt any more: nobody would publish the message then.
     """
-    record = IdempotencyRecord.objects.using(using).filter(
-        key_hash=key_hash, state=State.IN_DOUBT, generation=generation
-    )
+    record = IdempotencyRecord.objects.using(using).in_doubt(key_hash, None)
+    if generation is not None:
+        record = record.filter(generation=generation)
     with transaction.atomic(using=using):
         # The lock orders parking and resolving: who resolves later sees this message, and who
         # resolved before is seen here.
@@ -186,21 +186,24 @@ def ask(function: Ask, doubt: Doubt, *, claim_id: UUID | None, using: str) -> bo
 def publish_parked(key_hash: UUID, *, using: str | None = None) -> Resolution:
     """Publish the messages that waited for a doubt which is resolved now.
 
-    Each row is deleted after its message was published: a crash between the two publishes it
-    twice, which is harmless.
+    A message is published before the deletion of its row is committed: a crash between the two
+    publishes it twice, which is harmless. A message that comes back into doubt at once waits for
+    that commit, and is parked anew.
     """
     using = using or conf().DATABASE
     parked = ParkedMessage.objects.using(using).filter(key_hash=key_hash)
     published = waiting = 0
     for row in list(parked):
         try:
-            _publish(row)
+            with transaction.atomic(using=using):
+                deleted, _ = parked.filter(pk=row.pk).delete()
+                if deleted:
+                    _publish(row)
         except Exception:
             logger.exception("A parked message of key %s is not published yet.", key_hash.hex)
             waiting += 1
         else:
-            row.delete()
-            published += 1
+            published += deleted
     return Resolution(published, waiting)
 
 

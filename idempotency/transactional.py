@@ -39,7 +39,8 @@ class TransactionalRun(Run):
         return self.persist(self._once, self._is_transient)
 
     def _is_transient(self, error: BaseException) -> bool:
-        return self.storage.is_transient(error, self.raw)
+        # After our COMMIT the error is an on_commit hook's.
+        return not self.committed and self.storage.is_transient(error, self.raw)
 
     def _answered_before(self) -> Seen | None:
         """A message that may have been here before is looked up without a transaction."""
@@ -73,8 +74,8 @@ class TransactionalRun(Run):
             )
         except RecordChangedError:
             doom = self.busy()
-        except AlreadyRunning as busy:
-            doom = busy
+        except (AlreadyRunning, InDoubt) as error:
+            doom = error
         # If the body swallowed this, its transaction would commit without this call's effect.
         outer.doomed_by = doom
         raise doom
@@ -119,10 +120,15 @@ class TransactionalRun(Run):
             connection=self.storage.connection,
         )
         self.in_body = True
-        value = run_as(attempt, self.call.function)
-        text = self.call.encode(value)
+        try:
+            value = run_as(attempt, self.call.function)
+        except Exception as error:
+            if attempt.doomed_by not in (None, error):
+                raise attempt.doomed_by from error
+            raise
         if attempt.doomed_by is not None:
             raise attempt.doomed_by
+        text = self.call.encode(value)
         self.storage.refuse_uncommittable(self.raw)
         return value, text
 
@@ -172,8 +178,7 @@ class TransactionalRun(Run):
         backend may still be committing. That the key's lock is free tells that it has ended."""
         deadline = time.monotonic() + LOST_COMMIT_WAIT
         while True:
-            with self.storage.transaction():
-                look = self.storage.lock_and_look(self.call.key)
+            look = self._look_again(deadline)
             seen = self._succeeded(look.seen)
             if seen is not None and seen.begun_at == self.look.begun_at:
                 for _, hook, robust in self.hooks:  # outside of a transaction they run at once
@@ -187,9 +192,20 @@ class TransactionalRun(Run):
                 raise self.busy(" It may be this very call: its COMMIT was not answered.")
             time.sleep(0.02)
 
+    def _look_again(self, deadline: float) -> Look:
+        while True:
+            try:
+                with self.storage.transaction():
+                    return self.storage.lock_and_look(self.call.key)
+            except (DatabaseError, InterfaceError):
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+
     def _after_failed_body(self, error: Exception) -> Outcome[Any]:
         """The body failed and all of it is rolled back: note it, unless it succeeded elsewhere."""
-        if isinstance(error, AlreadyRunning | InDoubt) or not self.delivery.is_failure(error):
+        waits = isinstance(error, AlreadyRunning | InDoubt) or self.storage.is_lock_timeout(error)
+        if waits or not self.delivery.is_failure(error):
             raise error
         try:
             noted = self.storage.note_failure(self.entry, self._key_hash, error)

@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant(
         "leave a connection with an open transaction behind",
         "storage/base.py",
-        "if connection.in_atomic_block or not connection.autocommit or not self.is_idle():",
-        "if False:",
+        "        if not is_clean:\n",
+        "        if False:\n",
         f"{LIMIT} {REPLIES}",
     ),
     Mutant(
@@ -330,8 +330,8 @@ MUTANTS = [
     Mutant(
         "call a lost settlement a success",
         "leased.py",
-        "if not self._insist(lambda: self.storage.has_succeeded(claim)):",
-        "if False:",
+        "if not sent or not self._insist(lambda: self.storage.has_succeeded(claim)):",
+        "if not sent:",
         f"{REPLIES} -k never_arrived",
     ),
     Mutant(
@@ -361,6 +361,85 @@ MUTANTS = [
         "            waiting += 1",
         "            waiting += 1\n            row.delete()",
         f"{RESOLUTION} -k publishing_fails",
+    ),
+    Mutant(
+        "let another decorator hide the task from us",
+        "contrib/celery.py",
+        "if inspect.unwrap(task.run, stop=lambda wrapped: wrapped is function) is not function:",
+        "if inspect.unwrap(task.run) is not function:",
+        f"{CELERY} -k busy",
+    ),
+    Mutant(
+        "settle inside a transaction that the body left open",
+        "leased.py",
+        "            self.storage.end_leftovers()",
+        "            pass",
+        f"{LEASED} -k leaves_open",
+    ),
+    Mutant(
+        "delete a parked message after it was published",
+        "resolution.py",
+        "                deleted, _ = parked.filter(pk=row.pk).delete()\n"
+        "                if deleted:\n                    _publish(row)",
+        "                deleted = 1\n                _publish(row)\n"
+        "            parked.filter(pk=row.pk).delete()",
+        f"{CELERY} -k while_it_is_published",
+    ),
+    Mutant(
+        "leave the message of a nested doubt to itself",
+        "contrib/celery.py",
+        "if self._can_park and not self._parked:",
+        "if False:",
+        f"{CELERY} -k nested_call_is_in_doubt",
+    ),
+    Mutant(
+        "let an error's text hide the error",
+        "storage/rows.py",
+        '.encode(errors="replace").decode()',
+        "",
+        f"{LEASED} -k cannot_be_stored",
+    ),
+    Mutant(
+        "let a body wrap the error of a busy nested call",
+        "transactional.py",
+        "if attempt.doomed_by not in (None, error):",
+        "if False:",
+        f"{TRANSACTIONAL} -k whatever_is_made",
+    ),
+    Mutant(
+        "try again because a hook failed",
+        "transactional.py",
+        "return not self.committed and self.storage",
+        "return self.storage",
+        f"{TRANSACTIONAL} -k hook",
+    ),
+    Mutant(
+        "read an instant without its offset",
+        "storage/postgresql.py",
+        'cursor.adapters.register_loader("timestamptz", TimestamptzLoader)',
+        "pass",
+        f"{TRANSACTIONAL} -k comes_twice",
+    ),
+    Mutant(
+        "claim on a snapshot older than the lock",
+        "storage/postgresql.py",
+        'self._send("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")',
+        "pass",
+        f"{LEASED} -k rotation",
+    ),
+    Mutant(
+        "let the heartbeat write the row that is being settled",
+        "leased.py",
+        "                self.storage.hold(claim)\n",
+        "",
+        f"{LEASED} -k repeatable_read",
+    ),
+    Mutant(
+        "give up a settlement that met a lock",
+        "leased.py",
+        "                if self.storage.in_test_case:\n                    raise",
+        "                if self.storage.is_lock_timeout(error):\n                    raise",
+        f"{LEASED} -k lock_timeout",
     ),
     Mutant(
         "put retries into the key",
@@ -400,8 +479,8 @@ MUTANTS = [
     Mutant(
         "lose the message that makes a doubt",
         "leased.py",
-        "self._insist(lambda: self.delivery.park(using, key_hash, generation))",
-        "pass",
+        "if not self._insist(lambda: self.delivery.park(using, key_hash, generation)):",
+        "if False:",
         f"{CELERY} -k makes_a_doubt",
     ),
     Mutant(

@@ -16,11 +16,13 @@ from celery import Task
 from celery._state import get_current_task
 from celery.app import app_or_default
 from celery.exceptions import Ignore, Reject, Retry, TaskPredicate
+from django.db import DatabaseError, InterfaceError
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps, loads
 
 from idempotency import resolution
 from idempotency.attempts import Delivery, delivery_finders
+from idempotency.conf import conf
 from idempotency.exceptions import AlreadyRunning, InDoubt, LeaseLost, TransactionLost
 
 logger = logging.getLogger("idempotency")
@@ -44,6 +46,8 @@ class CeleryDelivery(Delivery):
         self._task = task
         self._request = request = task.request
         self.task_id: str = request.id or ""
+        self._parked = False
+        self._can_park = True
         # A retry keeps the id and is the same intended call, so `retries` is no part of this. A
         # replaced task keeps the id too and is another one. (celery/app/task.py, retry, replace)
         self.message = (self.task_id, request.replaced_task_nesting or 0)
@@ -63,7 +67,7 @@ class CeleryDelivery(Delivery):
         request = self._request
         return bool(request.chain or request.chord or request.callbacks)
 
-    def park(self, using: str, key_hash: UUID, generation: int) -> bool:
+    def park(self, using: str, key_hash: UUID, generation: int | None) -> bool:
         try:
             _, _, text = dumps(dict(self._copy()), serializer="json")
         except EncodeError:
@@ -73,8 +77,12 @@ class CeleryDelivery(Delivery):
                 self.task_id,
                 key_hash.hex,
             )
+            self._can_park = False
             return True
-        return resolution.park(using, key_hash, generation, task_id=self.task_id, message=text)
+        self._parked = resolution.park(
+            using, key_hash, generation, task_id=self.task_id, message=text
+        )
+        return self._parked
 
     def answer(self, error: Exception) -> BaseException:
         if self._request.is_eager:
@@ -84,8 +92,19 @@ class CeleryDelivery(Delivery):
         # (kombu/transport/redis.py: QoS.ack removes the tag, whoever got it.)
         if isinstance(error, AlreadyRunning | TransactionLost | LeaseLost):
             return self._defer(error)
-        if isinstance(error, InDoubt) and self._request.chord:
-            return Ignore(str(error))  # parked: its failure would fail the chord for good
+        return self._leave_in_doubt(error) if isinstance(error, InDoubt) else error
+
+    def _leave_in_doubt(self, error: InDoubt) -> BaseException:
+        """End a delivery whose message is parked, or park it under the doubt of a nested call."""
+        if self._can_park and not self._parked:
+            try:
+                self.park(conf().DATABASE, UUID(error.key), None)
+            except (DatabaseError, InterfaceError):
+                logger.exception("%s is deferred, not parked.", self.task_id)
+            if not self._parked:
+                return self._defer(error)
+        if self._parked and self._request.chord:
+            return Ignore(str(error))  # its failure would fail the chord for good
         return error
 
     def _defer(self, busy: Exception) -> BaseException:
@@ -123,7 +142,8 @@ def find_delivery(function: Callable[..., Any]) -> CeleryDelivery | None:
     task = get_current_task()
     if task is None or task.request.called_directly:
         return None
-    if inspect.unwrap(task.run) is not function:
+    # Below us may be other decorators; what is asked is whether the task's own chain holds us.
+    if inspect.unwrap(task.run, stop=lambda wrapped: wrapped is function) is not function:
         return None
     request = task.request
     if getattr(request, "idempotency_entered", False):

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -26,7 +26,7 @@ from idempotency.storage.rows import Entry, Look, Seen, described
 logger = logging.getLogger("idempotency")
 
 #: What a storm on one key would fill the log with: so many a minute are kept of each.
-SAMPLED = frozenset({Kind.DUPLICATE, Kind.DEFERRED})
+SAMPLED = frozenset({Kind.DUPLICATE, Kind.DEFERRED, Kind.FAILED, Kind.TAKEN_OVER, Kind.LEASE_LOST})
 PER_MINUTE = 10
 
 
@@ -90,15 +90,26 @@ class Storage(ABC):
             if outermost:
                 self._discard_unless_idle()
 
-    def _discard_unless_idle(self) -> None:
+    def end_leftovers(self) -> None:
+        """Make an end of a transaction that a leased body left open: what is settled inside it
+        would be seen by nobody."""
+        if not self.in_test_case and self._discard_unless_idle():
+            logger.error("A body left a transaction open. It is rolled back.")
+
+    def _discard_unless_idle(self) -> bool:
         connection = self.connection
         if connection.connection is None:
-            return
-        if connection.in_atomic_block or not connection.autocommit or not self.is_idle():
-            # Closing inside a block would only mark it; connect() resets all of this state.
+            is_clean = not connection.in_atomic_block
+        else:
+            is_clean = not connection.in_atomic_block and connection.autocommit and self.is_idle()
+        if not is_clean:
+            # Closing inside a block would only mark it.
             connection.in_atomic_block = False
             connection.closed_in_transaction = False
             connection.close()
+        # What Django's connect() resets too, but only later.
+        connection.atomic_blocks, connection.savepoint_ids = [], []
+        return not is_clean
 
     # -- what differs between vendors --------------------------------------------------------
 
@@ -113,6 +124,10 @@ class Storage(ABC):
     def is_transient(self, error: BaseException, raw: Any) -> bool:
         """Whether the transaction on the connection ``raw`` was lost through no fault of the
         body, so that it can be tried again. ``raw`` is None when there was no connection yet."""
+
+    @abstractmethod
+    def is_lock_timeout(self, error: BaseException) -> bool:
+        """Whether a statement waited too long for a lock: no failure of the job."""
 
     @abstractmethod
     def is_record_changed(self, error: BaseException) -> bool:
@@ -146,6 +161,10 @@ class Storage(ABC):
     @abstractmethod
     def add_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
         """Insert the record of a success into a transaction that somebody else of us commits."""
+
+    @abstractmethod
+    def read_committed(self) -> None:
+        """Let every statement of this new transaction see what was committed before it."""
 
     @abstractmethod
     def flush_at_commit(self) -> None:
@@ -234,10 +253,9 @@ class Storage(ABC):
         return True
 
     def begin_effect(self, claim: Claim) -> bool:
-        """Mark the beginning of the effect, on disk."""
-        with self.transaction(joined=self.in_test_case):
-            self.flush_at_commit()
-            return self.records.begin_effect(claim)
+        """Mark the beginning of the effect, on disk; inside a transaction."""
+        self.flush_at_commit()
+        return self.records.begin_effect(claim)
 
     def renew(self, claim: Claim) -> bool:
         """Renew the lease."""
@@ -247,6 +265,11 @@ class Storage(ABC):
         """Settle the claim: the effect happened. True also when this claim did it before."""
         return self.records.succeed(claim, result=result) or self.has_succeeded(claim)
 
+    def hold(self, claim: Claim) -> None:
+        """Lock the claim's row in this transaction: a heartbeat that wrote it meanwhile would make
+        its settlement fail under REPEATABLE READ."""
+        self.records.held_by(claim).select_for_update(no_key=True).first()
+
     def settle_with_rows(self, claim: Claim, *, result: str | None) -> bool:
         """Settle the claim inside the transaction that holds the rows of its effect."""
         return self.records.succeed(claim, result=result)
@@ -254,12 +277,10 @@ class Storage(ABC):
     def has_succeeded(self, claim: Claim) -> bool:
         """Whether this very claim succeeded: the reply to its settlement may have been lost.
 
-        Locking the row waits for a backend that may still be committing.
+        Inside a transaction; locking the row waits for a backend that may still be committing.
         """
         own = self.records.filter(key_hash=claim.key_hash, claim_id=claim.id)
-        with self.transaction(joined=self.in_test_case):
-            states = own.select_for_update().values_list("state", flat=True)
-            return State.SUCCEEDED in list(states)
+        return State.SUCCEEDED in list(own.select_for_update().values_list("state", flat=True))
 
     def fail(self, claim: Claim, error: BaseException, *, repeats: bool) -> bool:
         """Settle the claim: it may be claimed again.
@@ -294,7 +315,7 @@ class Storage(ABC):
                     worker=owner(),
                     **columns,
                 )
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             logger.warning("The event %r could not be written.", kind.value, exc_info=True)
 
     def _is_rare(self, events: Any, kind: Kind, key_hash: UUID) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError
 from psycopg import ClientCursor, Error
 from psycopg.pq import TransactionStatus
+from psycopg.types.datetime import TimestamptzLoader
 
 from idempotency.exceptions import BodyCommitted, NotCommitted
 from idempotency.keys import Key
@@ -63,8 +64,10 @@ ON CONFLICT (key_hash) DO UPDATE
 
 # PostgreSQL manual, appendix A: serialization_failure, deadlock_detected.
 LOST_TRANSACTION = {"40001", "40P01"}
-# Class 08 (connection exceptions), 57P01 to 57P03 (the server goes down or comes up).
-LOST_CONNECTION = ("08", "57P0")
+# Class 08 (connection exceptions), 57P01 to 57P03 (the server goes down or comes up), 25P03 and
+# 25P04 (it ended a transaction that was idle, or ran, too long).
+LOST_CONNECTION = ("08", "57P0", "25P03", "25P04")
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 class PostgreSQL(Storage):
@@ -73,8 +76,11 @@ class PostgreSQL(Storage):
 
     def _send(self, sql: str, parameters: dict[str, Any] | None = None) -> ClientCursor[Any]:
         self.connection.ensure_connection()
+        cursor = ClientCursor(self.connection.connection)
+        # Without USE_TZ, Django's own loader drops the offset: one hour of the year is ambiguous.
+        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         with self.connection.wrap_database_errors:
-            return ClientCursor(self.connection.connection).execute(sql, parameters)
+            return cursor.execute(sql, parameters)
 
     def _status(self) -> TransactionStatus:
         status: TransactionStatus = self.connection.connection.info.transaction_status
@@ -95,6 +101,9 @@ class PostgreSQL(Storage):
             # be the connection to some other server, so ours is asked.
             return raw is None or bool(raw.broken)
         return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)
+
+    def is_lock_timeout(self, error: BaseException) -> bool:
+        return _sqlstate(error) == LOCK_NOT_AVAILABLE
 
     def is_record_changed(self, error: BaseException) -> bool:
         if _sqlstate(error) == "23505":
@@ -154,6 +163,11 @@ class PostgreSQL(Storage):
 
     def add_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
         self._send(*_record(entry, look, result))
+
+    def read_committed(self) -> None:
+        # Under REPEATABLE READ the snapshot would be older than the lock, and in the middle of a
+        # rotation of secrets the unique key alone does not help.
+        self._send("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
     def flush_at_commit(self) -> None:
         # Raised, never lowered: remote_apply is stronger than on.

@@ -83,9 +83,12 @@ class Entry:
 
 
 def described(error: BaseException) -> dict[str, str]:
-    """The columns that tell of an error. PostgreSQL text cannot hold NUL."""
+    """The columns that tell of an error, whatever its text: nothing here may hide the error."""
     kind = type(error)
-    return {
-        "error_class": f"{kind.__module__}.{kind.__qualname__}",
-        "error_message": str(error)[:1000].replace("\0", "\N{REPLACEMENT CHARACTER}"),
-    }
+    try:
+        text = str(error)[:1000]
+    except Exception:
+        text = "(it has no text)"
+    # PostgreSQL's text holds neither NUL nor half of a surrogate pair.
+    text = text.replace("\0", "?").encode(errors="replace").decode()
+    return {"error_class": f"{kind.__module__}.{kind.__qualname__}", "error_message": text}

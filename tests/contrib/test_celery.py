@@ -1,5 +1,6 @@
 """One delivery at a time through Celery's own tracer, with a real broker behind it."""
 
+import functools
 import json
 import uuid
 from base64 import b64decode
@@ -12,14 +13,23 @@ from celery.exceptions import Ignore, Reject, Retry
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from idempotency import TASK_ID, Leased, OnDoubt, Verdict, idempotent
+from idempotency import TASK_ID, Leased, OnDoubt, Verdict, idempotent, resolution
 from idempotency.contrib.celery import Requeue
 from idempotency.exceptions import AlreadyRunning, InDoubt, KeyMissing, ResultNotStored
 from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.resolution import resolve
 from project.celery import app
-from tests.execution.bodies import Gate, effect, effects, kinds, the_record
+from tests.execution.bodies import (
+    Gate,
+    Thread,
+    effect,
+    effects,
+    kinds,
+    the_record,
+    waits_for_a_lock,
+)
+from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,6 +44,28 @@ asked = []
 @idempotent(key="key", scope="transactional")
 def transactional(key):
     return body["do"]()
+
+
+def timed(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@shared_task(name="decorated")
+@timed
+@idempotent(key="key", scope="decorated")
+@timed
+def decorated(key):
+    return body["do"]()
+
+
+@shared_task(name="nesting", bind=True)
+@idempotent(key="key", scope="nesting", policy=Leased(on_doubt=OnDoubt.HOLD, marks_effect=True))
+def nesting(self, key):
+    return held.run(key)
 
 
 @shared_task(name="retrying", bind=True, autoretry_for=(Exception,), retry_backoff=False)
@@ -156,7 +188,7 @@ def test_a_flagged_duplicate_is_answered_without_a_transaction(
 # -- busy ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", [transactional, retrying, held])
+@pytest.mark.parametrize("task", [transactional, decorated, retrying, held])
 def test_a_busy_message_is_published_again_and_spends_no_retry(task, deliver, messages):
     gate = Gate()
     chain = [transactional.s().set(task_id="next")]
@@ -324,6 +356,55 @@ def test_a_message_that_cannot_be_kept_says_so(deliver, caplog):
     assert (state, type(error)) == ("FAILURE", TimeoutError)
     assert "send it again yourself" in caplog.text
     assert the_record().state == "in_doubt"
+
+
+def test_a_message_that_comes_back_into_doubt_while_it_is_published_is_kept(
+    deliver, messages, monkeypatch
+):
+    deliver(held, "key", do=make_doubt)
+    publish = resolution.broker.publish
+
+    def publish_and_run(message):
+        publish(message)
+        again.append(Thread(lambda: deliver(held, "key", do=make_doubt)))
+        again[-1].__enter__()
+        wait_until(lambda: the_record().attempt == 2 and waits_for_a_lock(), "the parking to wait")
+
+    again = []
+    monkeypatch.setattr(resolution.broker, "publish", publish_and_run, raising=False)
+    done = resolve(the_record().key_hash, Verdict.did_not_happen(), reason="not there")
+    assert done.published == 1
+    assert again[0].result()[0] == "FAILURE"
+    assert the_record().state == "in_doubt"
+    assert ParkedMessage.objects.count() == 1
+
+
+@pytest.mark.parametrize("chord", [None, "chord"])
+def test_a_message_whose_nested_call_is_in_doubt_waits_for_it(chord, deliver, messages):
+    deliver(held, "key", do=make_doubt, task_id="first")
+    chord = chord and transactional.s().set(task_id="body")
+    state, _ = deliver(nesting, "key", task_id="outer", chord=chord)
+    assert state == ("IGNORED" if chord else "FAILURE")
+    doubt = IdempotencyRecord.objects.get(state="in_doubt")
+    resolve(doubt.key_hash, Verdict.happened("done"), reason="there")
+    assert [headers["id"] for headers, _ in messages()] == ["first", "outer"]
+    assert deliver(nesting, "key", task_id="outer") == ("SUCCESS", "done")
+
+
+def test_a_doubt_resolved_before_its_message_was_parked_lets_it_come_again(
+    deliver, messages, monkeypatch
+):
+    park = resolution.park
+
+    def resolved_meanwhile(*args, **kwargs):
+        key_hash = the_record().key_hash
+        with Thread(lambda: resolve(key_hash, Verdict.did_not_happen(), reason="quick")):
+            pass
+        return park(*args, **kwargs)
+
+    monkeypatch.setattr(resolution, "park", resolved_meanwhile)
+    assert deliver(held, "key", do=make_doubt)[0] == "RETRY"
+    assert [headers["id"] for headers, _ in messages()] == ["the-task"]
 
 
 def test_a_replay_without_a_stored_result_feeds_no_next_step(deliver, messages):

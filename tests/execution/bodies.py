@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import connections
+from psycopg import connect
 
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
+from tests.harness.processes import database_url
 from tests.jobs.models import Effect
 
 
@@ -86,3 +88,11 @@ class Gate:
                 yield thread
             finally:
                 self.open()
+
+
+def waits_for_a_lock() -> bool:
+    """Whether anybody waits for a lock in this database."""
+    with connect(database_url(), autocommit=True) as observer:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        [(waiting,)] = observer.execute(f"{query} AND datname = current_database()")
+    return waiting > 0

@@ -1,9 +1,13 @@
 """The effect is tried by one holder at a time, and never repeated blindly."""
 
+import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from smtplib import SMTPException, SMTPServerDisconnected
 
+import psycopg
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
@@ -11,7 +15,7 @@ from django.test import override_settings
 from django.utils import timezone
 from psycopg import connect
 
-from idempotency import Leased, OnDoubt, current_attempt, execute
+from idempotency import Leased, OnDoubt, Transactional, current_attempt, execute
 from idempotency.exceptions import (
     AlreadyRunning,
     EffectNotMarked,
@@ -23,7 +27,15 @@ from idempotency.exceptions import (
 )
 from idempotency.models import IdempotencyRecord
 from idempotency.storage.postgresql import PostgreSQL
-from tests.execution.bodies import Gate, effect, effects, kinds, the_record
+from tests.execution.bodies import (
+    Gate,
+    Thread,
+    effect,
+    effects,
+    kinds,
+    the_record,
+    waits_for_a_lock,
+)
 from tests.harness.processes import database_url
 from tests.harness.waiting import wait_until
 
@@ -182,6 +194,82 @@ def test_a_limit_after_the_body_returned_does_not_hide_what_happened(monkeypatch
     assert once().result == "effect"
     assert struck
     assert the_record().state == "succeeded"
+
+
+@pytest.mark.parametrize("error", [None, TimeoutError])
+@pytest.mark.parametrize("leave", ["BEGIN", "autocommit", "broken"])
+def test_what_a_body_leaves_open_does_not_swallow_its_settlement(leave, error, caplog):
+    def body():
+        if leave == "autocommit":
+            transaction.set_autocommit(False)
+            effects()
+        else:
+            connection.ensure_connection()
+            connection.connection.execute("BEGIN")
+        if leave == "broken":
+            with suppress(psycopg.Error):
+                connection.connection.execute("SELECT 1/0")
+        if error:
+            raise error
+        return "sent"
+
+    if error:
+        with pytest.raises(error):
+            once(body)
+    else:
+        assert once(body).result == "sent"
+    with connect(database_url(), autocommit=True) as observer:
+        seen = observer.execute("SELECT state FROM idempotency_record").fetchone()
+    assert seen == ("in_doubt" if error else "succeeded",)
+    assert connection.get_autocommit()
+    assert "left a transaction open" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["half \udcff a pair", "\0"])
+def test_an_error_with_a_text_that_cannot_be_stored_is_noted(text):
+    def body():
+        raise ValueError(text)
+
+    for policy in (HOLD, Transactional()):
+        with pytest.raises(ValueError, match=re.escape(text)):
+            once(body, policy, key=str(policy))
+    states = IdempotencyRecord.objects.order_by("id").values_list("state", flat=True)
+    assert list(states) == ["in_doubt", "failed"]
+
+
+def test_an_error_that_cannot_tell_its_text_is_noted():
+    class Mute(Exception):
+        def __str__(self):
+            raise IndexError
+
+    with pytest.raises(Mute):
+        once(lambda: fail_with(Mute()))
+    assert the_record().state == "in_doubt"
+
+
+def fail_with(error):
+    raise error
+
+
+def test_a_lock_timeout_does_not_keep_a_settlement_from_being_written():
+    def body():
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '100ms'")
+        holder.execute("BEGIN")
+        holder.execute("SELECT 1 FROM idempotency_record FOR UPDATE")
+
+        thread.submit(let_go)
+        return "sent"
+
+    def let_go():
+        wait_until(waits_for_a_lock, "the settlement to wait")
+        wait_until(lambda: not waits_for_a_lock(), "the settlement to time out")
+        holder.execute("COMMIT")
+
+    with ThreadPoolExecutor(1) as thread, connect(database_url(), autocommit=True) as holder:
+        assert once(body).result == "sent"
+    assert the_record().state == "succeeded"
+    connection.close()
 
 
 # -- a lease that ran out ------------------------------------------------------------------------
@@ -360,6 +448,35 @@ def test_rows_of_the_settling_block_commit_with_the_settlement():
     assert effects() == 1
 
 
+def test_a_failing_hook_of_the_settling_block_changes_nothing_about_it():
+    def body():
+        with suppress(ZeroDivisionError), current_attempt().settling(result="settled"):
+            effect()
+            transaction.on_commit(lambda: 1 / 0)
+        return "other"
+
+    assert once(body).result == "settled"
+    assert once(body).result == "settled"
+    assert effects() == 1
+
+
+def test_the_heartbeat_does_not_disturb_a_settling_block_under_repeatable_read():
+    short = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(seconds=1))
+
+    def body():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+            )
+        with current_attempt().settling(result="settled"):
+            effect()
+            # It waits for the row, instead of changing it under the snapshot.
+            wait_until(waits_for_a_lock, "the heartbeat to wait")
+
+    assert once(body, short).result == "settled"
+    connection.close()
+
+
 def test_an_error_in_the_settling_block_takes_its_rows_with_it():
     def body():
         with current_attempt().settling():
@@ -440,6 +557,16 @@ def test_anything_runs_inside_a_leased_attempt():
     assert effects() == 2
 
 
+def test_a_lease_that_a_nested_call_lost_is_the_outer_one_s_error():
+    def inner():
+        IdempotencyRecord.objects.filter(scope="test").latest("id").delete()
+        return "lost"
+
+    with pytest.raises(LeaseLost):
+        once(lambda: once(inner, key="inner"))
+    assert the_record().state == "in_doubt"
+
+
 def test_a_leased_call_inside_itself_is_busy():
     with pytest.raises(AlreadyRunning):
         once(once)
@@ -475,6 +602,29 @@ def test_claims_are_flushed_whatever_the_session_says():
         cursor.execute("SHOW synchronous_commit")
         assert cursor.fetchone() == ("off",)
     assert seen == ["on"]
+
+
+def test_in_the_middle_of_a_rotation_a_claim_sees_the_other_deploy_s(monkeypatch):
+    """Under REPEATABLE READ its snapshot would be older than the lock."""
+    flush = PostgreSQL.flush_at_commit
+
+    def old_deploy():
+        with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["old"]}):
+            return once()
+
+    def flush_then_wait(storage):
+        flush(storage)
+        monkeypatch.setattr(PostgreSQL, "flush_at_commit", flush)
+        with Thread(old_deploy) as other:
+            assert other.result().replayed is False
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    monkeypatch.setattr(PostgreSQL, "flush_at_commit", flush_then_wait)
+    with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["new", "old"]}):
+        assert once().replayed is True
+    assert effects() == 1
+    connection.close()
 
 
 @pytest.mark.django_db(transaction=False)

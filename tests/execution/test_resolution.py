@@ -13,7 +13,7 @@ from idempotency.exceptions import NotInDoubt, NotSettled, ResultNotStorable
 from idempotency.maintenance import Swept, sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
 from idempotency.resolution import allow_again, park, publish_parked, resolve
-from tests.execution.bodies import Gate, Thread, effect, effects, the_record
+from tests.execution.bodies import Gate, Thread, effect, effects, the_record, waits_for_a_lock
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -116,19 +116,9 @@ def test_a_message_parked_while_the_doubt_is_being_resolved_is_not_forgotten(dou
     with transaction.atomic():  # somebody is resolving
         IdempotencyRecord.objects.in_doubt(doubt, None).resolve_as_happened(result=None)
         with Thread(lambda: park("default", doubt, 1, task_id="a", message="a")) as parking:
-            wait_until(somebody_waits_for_a_lock, "the parking to wait for the resolving")
+            wait_until(waits_for_a_lock, "the parking to wait for the resolving")
             connection.connection.commit()
             assert parking.result() is False
-
-
-def somebody_waits_for_a_lock():
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity "
-            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-        )
-        return cursor.fetchone()[0]
 
 
 def test_the_sweeper_publishes_what_a_crash_left_behind(doubt, published, monkeypatch):

@@ -188,6 +188,12 @@ def test_a_lost_serialization_is_tried_again_and_is_no_failure():
     assert kinds() == []
 
 
+def test_a_lock_that_was_not_to_be_had_is_no_failure():
+    with pytest.raises(DatabaseError):
+        once(lambda: raise_in_database("55P03"))
+    assert not IdempotencyRecord.objects.exists()
+
+
 def test_a_transaction_lost_too_often_says_so_and_is_no_failure():
     with pytest.raises(TransactionLost, match="3 times"):
         once(lambda: raise_in_database("40P01"))
@@ -197,6 +203,19 @@ def test_a_transaction_lost_too_often_says_so_and_is_no_failure():
 def raise_in_database(sqlstate):
     with connection.cursor() as cursor:
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '{sqlstate}'; END $$")
+
+
+@override_settings(USE_TZ=False)
+def test_without_time_zones_the_hour_that_comes_twice_is_none():
+    """In New York, 1:30 on 7 November 2027 is two instants."""
+    with suppress(ZeroDivisionError):
+        once(lambda: 1 / 0)
+    connection.close()
+    with override_settings(TIME_ZONE="America/New_York"), connection.cursor() as cursor:
+        cursor.execute("SET timezone = 'America/New_York'")
+        cursor.execute("UPDATE idempotency_record SET expires_at = '2027-11-07 05:30Z'")
+        assert once().replayed is False
+    connection.close()
 
 
 # -- the same key, other arguments ---------------------------------------------------------------
@@ -354,6 +373,16 @@ def test_a_failing_hook_is_not_the_job_s_failure():
     assert effects() == 1
 
 
+def test_a_hook_that_fails_as_if_the_transaction_was_lost_is_told():
+    def body():
+        effect()
+        transaction.on_commit(lambda: raise_in_database("40P01"))
+
+    with pytest.raises(DatabaseError):
+        once(body)
+    assert (effects(), the_record().state) == (1, "succeeded")
+
+
 # -- two at once ---------------------------------------------------------------------------------
 
 
@@ -466,6 +495,33 @@ def test_a_busy_nested_call_dooms_the_outer_one_even_if_swallowed():
     assert not IdempotencyRecord.objects.filter(state="failed").exists()
 
 
+@pytest.mark.parametrize("wraps", ["the outer", "the middle"])
+def test_a_busy_nested_call_dooms_the_outer_one_whatever_is_made_of_it(wraps):
+    gate = Gate()
+
+    def inner():
+        try:
+            once(key="inner")
+        except AlreadyRunning as error:
+            raise RuntimeError from error
+
+    def outer():
+        effect("outer")
+        if wraps == "the outer":
+            inner()
+        else:
+            with suppress(Exception):
+                once(inner, key="middle")
+
+    with (
+        gate.held(lambda: once(gate.pass_, key="inner")),
+        pytest.raises(AlreadyRunning),
+    ):
+        once(outer, key="outer")
+    assert effects("outer") == 0
+    assert not IdempotencyRecord.objects.filter(state="failed").exists()
+
+
 def test_a_nested_call_does_not_wait_inside_a_transaction_that_is_doomed():
     gate = Gate()
     with (
@@ -492,6 +548,15 @@ def test_a_rotated_secret_forgets_nothing():
         assert once(fingerprint="a").replayed is True
         with pytest.raises(KeyReused):
             once(fingerprint="b")
+    assert effects() == 1
+
+
+def test_the_first_secret_can_be_introduced():
+    once()
+    with secrets(None, "first"):
+        assert once().replayed is True
+    with secrets("first", None):
+        assert once().replayed is True
     assert effects() == 1
 
 
