@@ -491,7 +491,7 @@ MUTANTS = [
     Mutant(
         "fail the chord of a member in doubt",
         "contrib/celery.py",
-        "if isinstance(error, InDoubt) and self._request.chord:",
+        "if self._parked and self._request.chord:",
         "if False:",
         f"{CELERY} -k chord",
     ),
