@@ -483,9 +483,10 @@ MUTANTS = [
     ),
     Mutant(
         "lose the message that finds a doubt",
-        "calls.py",
-        "if self.delivery.park(self.storage.using, seen.key_hash, seen.generation):",
-        "if True:",
+        "contrib/celery.py",
+        "self._parked = resolution.park(\n"
+        "            using, key_hash, generation, task_id=self.task_id, message=text\n        )",
+        "self._parked = True",
         f"{CELERY} -k finds_a_doubt",
     ),
     Mutant(
