@@ -306,4 +306,5 @@ class LeasedRun(Run):
             self.has_settled, self.settled_result = True, text
             if not self._is_transient(error):
                 raise
-        self.has_settled, self.settled_result = True, text
+        else:
+            self.has_settled, self.settled_result = True, text

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from idempotency import resolution
-from idempotency.attempts import owner
 from idempotency.calls import jobs
 from idempotency.conf import conf
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
+from idempotency.models import IdempotencyRecord, Kind, ParkedMessage
 from idempotency.policies import Doubt, Leased, OnDoubt
 from idempotency.states import State
 
@@ -57,15 +56,7 @@ def _put_in_doubt(using: str) -> int:
         if not _records(using).filter(pk=record.pk, attempt=record.attempt).leave_doubtful():
             continue  # taken over or settled meanwhile
         doubts += 1
-        IdempotencyEvent.objects.using(using).create(
-            kind=Kind.IN_DOUBT,
-            key_hash=record.key_hash,
-            scope=record.scope,
-            task_id=record.task_id,
-            worker=owner(),
-            attempt=record.attempt,
-            note="Found by the sweeper.",
-        )
+        resolution.announce(Kind.IN_DOUBT, record.key_hash, "Found by the sweeper.", using)
     return doubts
 
 

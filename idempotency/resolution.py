@@ -117,7 +117,7 @@ def resolve(
                 key=key_hash.hex,
             )
         said = "It happened" if verdict.effect_happened else "It did not happen"
-        _announce(Kind.RESOLVED, key_hash, f"{said}, said by {by or 'somebody'}: {reason}", using)
+        announce(Kind.RESOLVED, key_hash, f"{said}, said by {by or 'somebody'}: {reason}", using)
     return publish_parked(key_hash, using=using)
 
 
@@ -142,10 +142,11 @@ def allow_again(key_hash: UUID, *, reason: str, by: str = "", using: str | None 
                 "Nothing was changed.",
                 key=key_hash.hex,
             )
-        _announce(Kind.ALLOWED_AGAIN, key_hash, f"By {by or 'somebody'}: {reason}", using)
+        announce(Kind.ALLOWED_AGAIN, key_hash, f"By {by or 'somebody'}: {reason}", using)
 
 
-def _announce(kind: Kind, key_hash: UUID, note: str, using: str) -> None:
+def announce(kind: Kind, key_hash: UUID, note: str, using: str) -> None:
+    """Append to the log what was done to a record from outside of an attempt."""
     record = IdempotencyRecord.objects.using(using).get(key_hash=key_hash)
     IdempotencyEvent.objects.using(using).create(
         kind=kind,
