@@ -125,7 +125,21 @@ MUTANTS = [
         "storage/postgresql.py",
         "return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)",
         "return False",
-        f"{TRANSACTIONAL} -k serialization",
+        f"{TRANSACTIONAL} -k lost_transaction",
+    ),
+    Mutant(
+        "take the end of an idle transaction for the body's failure",
+        "storage/postgresql.py",
+        'LOST_CONNECTION = ("08", "57P0", "25P03", "25P04")',
+        'LOST_CONNECTION = ("08", "57P0")',
+        f"{TRANSACTIONAL} -k lost_transaction",
+    ),
+    Mutant(
+        "forget a job at once",
+        "policies.py",
+        "or duration <= timedelta(0)):",
+        "or False):",
+        "tests/execution/test_decorators.py -k retention",
     ),
     Mutant(
         "leave a connection with an open transaction behind",

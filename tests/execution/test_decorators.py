@@ -6,7 +6,15 @@ from datetime import timedelta
 import pytest
 from celery import shared_task
 
-from idempotency import ALL_ARGUMENTS, TASK_ID, Leased, OnDoubt, current_attempt, idempotent
+from idempotency import (
+    ALL_ARGUMENTS,
+    TASK_ID,
+    Leased,
+    OnDoubt,
+    current_attempt,
+    execute,
+    idempotent,
+)
 from idempotency.exceptions import KeyMissing, KeyReused
 from tests.execution.bodies import effect, effects
 
@@ -95,6 +103,15 @@ def generator(order_id):
 
 async def coroutine(order_id):
     pass
+
+
+@pytest.mark.parametrize("retention", [timedelta(0), -timedelta(days=1), 30])
+def test_a_retention_that_would_forget_at_once_is_refused(retention):
+    with pytest.raises(ValueError, match="retention must be a positive timedelta"):
+        idempotent(key="order_id", retention=retention)
+    with pytest.raises(ValueError, match="retention must be a positive timedelta"):
+        execute(effect, key=1, scope="test", retention=retention)
+    assert effects() == 0
 
 
 @pytest.mark.parametrize(

@@ -175,13 +175,14 @@ def test_a_shutdown_in_the_body_rolls_back_and_is_no_failure():
     assert not connection.in_atomic_block
 
 
-def test_a_lost_serialization_is_tried_again_and_is_no_failure():
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "25P03", "25P04", "57P01"])
+def test_a_lost_transaction_is_tried_again_and_is_no_failure(sqlstate):
     tries = itertools.count(1)
 
     def body():
         effect()
         if next(tries) < 3:
-            raise_in_database("40001")
+            raise_in_database(sqlstate)
 
     assert once(body).replayed is False
     assert effects() == 1
