@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from idempotency.exceptions import EffectNotMarked, NoAttempt
+from idempotency.exceptions import EffectNotMarked, IdempotencyError, NoAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,10 @@ class Delivery:
     #: The message's identity for ``TASK_ID``, or None.
     message: tuple[str, int] | None = None
     task_id: str | None = None
-    #: Whether this message may have been delivered before. A hint to look first, no more.
+    #: Whether this message may have been here before. A hint to look first, no more.
     repeated: bool = False
+    #: Whether the broker says that it delivered it before: the attempt then may have died.
+    redelivered: bool = False
     #: The time after which the broker's client kills the body, or None.
     time_limit: timedelta | None = None
 
@@ -47,7 +49,9 @@ class Delivery:
         """
         return True
 
-    def answer(self, error: Exception) -> BaseException:
+    def answer(
+        self, error: IdempotencyError, *, using: str, scope: str, defer_for: timedelta
+    ) -> BaseException:
         """What to raise instead of an error of ours, when the message must not end with it."""
         return error
 

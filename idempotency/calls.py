@@ -18,6 +18,7 @@ from idempotency.attempts import Delivery, provider_key, transaction_owner
 from idempotency.conf import conf
 from idempotency.exceptions import (
     AlreadyRunning,
+    Exhausted,
     InDoubt,
     KeyReused,
     ResultNotStored,
@@ -25,7 +26,7 @@ from idempotency.exceptions import (
 )
 from idempotency.keys import Key
 from idempotency.models import Kind
-from idempotency.policies import ASK, Doubt, Leased, OnDoubt, Policy
+from idempotency.policies import ASK, TRANSACTIONAL, Doubt, Leased, OnDoubt, Policy
 from idempotency.resolution import ask
 from idempotency.states import State
 from idempotency.storage import Entry, Look, Seen, Storage, storage_for
@@ -78,6 +79,11 @@ class Call:
             retention=conf().RETENTION if self.retention is None else self.retention,
         )
 
+    @property
+    def lease(self) -> timedelta:
+        """How long a silent attempt holds the key, at most."""
+        return (isinstance(self.policy, Leased) and self.policy.lease) or conf().LEASE
+
     def encode(self, value: object) -> str | None:
         """The text that is stored of a result; None when results are not stored."""
         stored = conf().STORE_RESULT if self.store_result is None else self.store_result
@@ -113,12 +119,20 @@ class RecordChangedError(Exception):
     """Somebody was faster since the look: begin again from message 1. Never leaves a runner."""
 
 
-class DoubtFoundError(Exception):
-    """The record is in doubt, or has to be put there. Never leaves a runner."""
+class FoundError(Exception):
+    """The record has to be stopped first. Never leaves a runner."""
 
     def __init__(self, seen: Seen) -> None:
         super().__init__()
         self.seen = seen
+
+
+class DoubtFoundError(FoundError):
+    """The record is in doubt, or has to be put there."""
+
+
+class DeathsFoundError(FoundError):
+    """Too many attempts have died."""
 
 
 class Run:
@@ -144,6 +158,7 @@ class Run:
 
         Raises:
             InDoubt: The record is in doubt, and the message is safe.
+            Exhausted: Too many attempts have died.
             TransactionLost: It was lost too often.
         """
         lost: BaseException | None = None
@@ -153,6 +168,8 @@ class Run:
                     return step()
                 except DoubtFoundError as found:
                     self._stop_in_doubt(found.seen)
+                except DeathsFoundError as found:
+                    self._stop_exhausted(found.seen)
             except RecordChangedError as changed:
                 lost = changed.__cause__
             except (DatabaseError, InterfaceError) as error:
@@ -175,15 +192,19 @@ class Run:
                 return seen
             self._refuse_unsettled(seen)
             # What a transaction rolled back protects nothing; a provider has seen a leased one.
-            if seen.policy is not None:
+            if seen.policy not in (None, TRANSACTIONAL):
                 self.compare(seen)
         if not look.locked:
             raise self.busy()
+        if seen is not None and seen.deaths >= conf().MAX_REDELIVERIES and not seen.is_forgotten:
+            raise DeathsFoundError(seen)
         return None
 
     def _refuse_unsettled(self, seen: Seen) -> None:
         if seen.state is State.RUNNING and seen.lease_left > 0:
             raise self.busy(f" Its lease runs out in {seen.lease_left:.0f} s, unless renewed.")
+        if seen.exhausted:
+            raise self.exhausted(seen)
         if seen.state is State.IN_DOUBT or seen.is_doubtful:
             raise DoubtFoundError(seen)
 
@@ -203,6 +224,21 @@ class Run:
             "Try again later.",
             key=self.hex,
         )
+
+    def exhausted(self, seen: Seen) -> Exhausted:
+        return Exhausted(
+            f"The {self.named} is exhausted: {seen.deaths} attempts died. The body did not run, "
+            "and no delivery will run it. Find out what kills it, then allow it again.",
+            key=seen.key_hash.hex,
+        )
+
+    def _stop_exhausted(self, seen: Seen) -> None:
+        """Raise Exhausted; return if somebody was faster."""
+        with self.storage.transaction(joined=self.storage.in_test_case):
+            stopped = self.storage.exhaust(self.entry, seen)
+        if stopped:
+            self.announce(Kind.EXHAUSTED, key_hash=seen.key_hash, attempt=seen.attempt)
+            raise self.exhausted(seen) from None
 
     def _stop_in_doubt(self, seen: Seen) -> None:
         """Raise InDoubt once the message is safe; return if there is no doubt any more."""
@@ -258,4 +294,4 @@ class Run:
         return Outcome(decoded(seen.result), replayed=True)
 
     def announce(self, kind: Kind, **columns: Any) -> None:
-        self.storage.announce(kind, self.entry, redelivered=self.delivery.repeated, **columns)
+        self.storage.announce(kind, self.entry, redelivered=self.delivery.redelivered, **columns)

@@ -32,6 +32,18 @@ class Conf:
     STORE_KEY: bool = False
     """Whether a readable form of the key, at most 200 characters, is kept beside its hash."""
 
+    STORE_MESSAGE: bool = True
+    """Whether a message that must wait is kept with its arguments, so that it can be published
+    again. Without, only its task id is kept, and somebody has to send it again."""
+
+    DEFER_FOR: timedelta = timedelta(days=1)
+    """How long a message whose key is running elsewhere is deferred before it is parked; at least
+    twice the lease, after which a dead holder's key is free."""
+
+    MAX_REDELIVERIES: int = 10
+    """How many attempts on a key may die before no delivery claims it any more. Below the delivery
+    limit of the queue, if it has one (RabbitMQ's quorum queues: 20)."""
+
     KEY_SECRETS: tuple[str | None, ...] = ()
     """Secrets for HMAC-SHA-256; None is plain SHA-256, which is also used when there are none.
     The first signs; all are locked and looked up. Rotate in two deploys, first ``[old, new]``

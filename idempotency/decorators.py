@@ -104,7 +104,12 @@ def idempotent(
             try:
                 result: R = execution.run(call).result
             except IdempotencyError as error:
-                answer = delivery.answer(error)
+                answer = delivery.answer(
+                    error,
+                    using=using or conf().DATABASE,
+                    scope=keying.scope,
+                    defer_for=max(conf().DEFER_FOR, 2 * call.lease),
+                )
                 if answer is error:
                     raise
                 raise answer from error

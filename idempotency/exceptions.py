@@ -33,6 +33,10 @@ class AlreadyRunning(IdempotencyError):
     """Another attempt holds the key. The body did not run."""
 
 
+class Exhausted(IdempotencyError):
+    """Too many attempts on the key have died. The body did not run, and will not by itself."""
+
+
 class InDoubt(IdempotencyError):
     """An earlier attempt stopped between its effect and its record. The body did not run."""
 

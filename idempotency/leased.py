@@ -24,6 +24,7 @@ from idempotency.exceptions import (
 )
 from idempotency.heartbeat import Heartbeat
 from idempotency.models import Kind
+from idempotency.parking import publish_parked
 from idempotency.policies import UNSET, Leased, OnDoubt
 from idempotency.querysets import Claim
 from idempotency.storage import Look, Seen
@@ -49,6 +50,8 @@ class LeasedRun(Run):
         #: Whether an earlier attempt may have had the effect that this one repeats.
         self.repeats = False
         self.has_settled = False
+        #: Whether this attempt was taken for dead, and has told since what became of it.
+        self.ended_own_doubt = False
         self.settled_result: str | None = None
 
     def outcome(self) -> Outcome[Any]:
@@ -171,6 +174,7 @@ class LeasedRun(Run):
 
     def _after_return(self, claim: Claim, value: object) -> Outcome[Any]:
         if self.has_settled:
+            self._publish_after_own_doubt(claim)
             return Outcome(decoded(self.settled_result), replayed=False)
         if not self.effect_begun:
             logger.error(
@@ -184,9 +188,35 @@ class LeasedRun(Run):
             # The effect has happened: nothing may be repeated because of its result.
             logger.exception("The result of %s is not stored, and cannot be replayed.", self.named)
             text = None
-        if not self._insist(lambda: self.storage.succeed(claim, result=text)):
+        if not self._insist(lambda: self._succeed(claim, text)):
             raise self._lease_lost(claim)
+        self._publish_after_own_doubt(claim)
         return Outcome(decoded(text, otherwise=value), replayed=False)
+
+    def _succeed(self, claim: Claim, text: str | None) -> bool:
+        if self.storage.succeed(claim, result=text):
+            return True
+        self.ended_own_doubt = self.storage.resolve_own_doubt(claim, happened=True, result=text)
+        return self.ended_own_doubt
+
+    def _fail(self, claim: Claim, error: BaseException, *, repeats: bool) -> bool:
+        if self.storage.fail(claim, error, repeats=repeats):
+            return True
+        # Without an effect of its own, an earlier attempt's may still be in doubt.
+        self.ended_own_doubt = not repeats and self.storage.resolve_own_doubt(claim, happened=False)
+        return self.ended_own_doubt
+
+    def _publish_after_own_doubt(self, claim: Claim) -> None:
+        """The lease ran out, others took this attempt for dead and parked their messages."""
+        if not self.ended_own_doubt:
+            return
+        self.announce(
+            Kind.RESOLVED,
+            key_hash=claim.key_hash,
+            attempt=self.number,
+            note="Its own attempt has come back.",
+        )
+        publish_parked(claim.key_hash, using=self.storage.using)
 
     def _after_raise(self, claim: Claim, error: BaseException) -> None:
         """Settle what an error leaves behind. The error itself passes on unchanged, unless the
@@ -208,9 +238,11 @@ class LeasedRun(Run):
                 raise lost from error
 
     def _settle_as_failed(self, claim: Claim, error: BaseException, *, repeats: bool) -> None:
-        if not self._insist(lambda: self.storage.fail(claim, error, repeats=repeats)):
+        if not self._insist(lambda: self._fail(claim, error, repeats=repeats)):
             self._give_up(claim, error)
-        elif isinstance(error, Exception) and self.delivery.is_failure(error):
+            return
+        self._publish_after_own_doubt(claim)
+        if isinstance(error, Exception) and self.delivery.is_failure(error):
             self._announce_end(Kind.FAILED, claim, error)
 
     def _settle_in_doubt(self, claim: Claim, error: BaseException) -> None:
@@ -296,7 +328,7 @@ class LeasedRun(Run):
             with self.storage.transaction(joined=self.storage.in_test_case):
                 self.storage.hold(claim)
                 yield
-                if not self.storage.settle_with_rows(claim, result=text):
+                if not self._succeed(claim, text):
                     raise self._lease_lost(claim)
                 sent = True
         except Exception as error:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from idempotency import resolution
+from idempotency import parking, resolution
 from idempotency.calls import jobs
 from idempotency.conf import conf
+from idempotency.digests import Digest, Key
 from idempotency.models import IdempotencyRecord, Kind, ParkedMessage
+from idempotency.parking import Published, publish_parked
 from idempotency.policies import Doubt, Leased, OnDoubt
 from idempotency.states import State
+from idempotency.storage import storage_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +24,12 @@ class Swept:
     Attributes:
         doubts: Claims that had ended silently and are in doubt now.
         resolved: Doubts that the provider could tell about.
-        published: Messages that waited for a doubt which was resolved before.
-        waiting: Such messages that could not be published.
+        parked: What became of the messages that wait for nothing any more.
     """
 
     doubts: int
     resolved: int
-    published: int
-    waiting: int
+    parked: Published
 
 
 def sweep(*, using: str | None = None) -> Swept:
@@ -42,8 +44,7 @@ def sweep(*, using: str | None = None) -> Swept:
     using = using or conf().DATABASE
     doubts = _put_in_doubt(using)
     resolved = sum(_ask(record, using) for record in _records(using).askable().order_by("id"))
-    published, waiting = _publish_left_over(using)
-    return Swept(doubts, resolved, published, waiting)
+    return Swept(doubts, resolved, _publish_left_over(using))
 
 
 def _records(using: str) -> Any:
@@ -53,7 +54,8 @@ def _records(using: str) -> Any:
 def _put_in_doubt(using: str) -> int:
     doubts = 0
     for record in _records(using).doubtful().order_by("id"):
-        if not _records(using).filter(pk=record.pk, attempt=record.attempt).leave_doubtful():
+        still_doubtful = _records(using).doubtful().filter(pk=record.pk, attempt=record.attempt)
+        if not still_doubtful.put_in_doubt():
             continue  # taken over or settled meanwhile
         doubts += 1
         resolution.announce(Kind.IN_DOUBT, record.key_hash, "Found by the sweeper.", using)
@@ -68,9 +70,10 @@ def _ask(record: IdempotencyRecord, using: str) -> bool:
     if isinstance(on_doubt, OnDoubt):
         return False
     arguments = None
-    parked = ParkedMessage.objects.using(using).filter(key_hash=record.key_hash).first()
-    if parked is not None and resolution.broker is not None:
-        arguments = job.by_name(*resolution.broker.arguments(parked.message))
+    parked = ParkedMessage.objects.using(using).filter(key_hash=record.key_hash)
+    message = parked.exclude(message=None).values_list("message", flat=True).first()
+    if message and parking.broker is not None:
+        arguments = job.by_name(*parking.broker.arguments(message))
     doubt = Doubt(
         key_hash=record.key_hash,
         scope=record.scope,
@@ -82,12 +85,24 @@ def _ask(record: IdempotencyRecord, using: str) -> bool:
     return resolution.ask(on_doubt, doubt, claim_id=record.claim_id, using=using)
 
 
-def _publish_left_over(using: str) -> tuple[int, int]:
-    """A crash between a resolution and its publishing leaves these behind."""
-    in_doubt = _records(using).filter(state=State.IN_DOUBT).values("key_hash")
-    left_over = ParkedMessage.objects.using(using).exclude(key_hash__in=in_doubt)
-    published = waiting = 0
-    for key_hash in set(left_over.values_list("key_hash", flat=True)):
-        done = resolution.publish_parked(key_hash, using=using)
-        published, waiting = published + done.published, waiting + done.waiting
-    return published, waiting
+def _publish_left_over(using: str) -> Published:
+    """Left by a crash between a resolution and its publishing, or because they gave up while the
+    key was held by somebody who has ended since."""
+    parked = ParkedMessage.objects.using(using).order_by()
+    done = Published()
+    for key_hash in parked.values_list("key_hash", flat=True).distinct():
+        if _is_free(key_hash, using):
+            done += publish_parked(key_hash, using=using)
+    return done
+
+
+def _is_free(key_hash: UUID, using: str) -> bool:
+    """Whether a message of the key would run now, or be answered."""
+    storage = storage_for(using)
+    with storage.transaction(joined=storage.in_test_case):
+        look = storage.lock_and_look(Key("", (Digest(key_hash, None),), ""))
+    seen = look.seen
+    if seen is None:
+        return look.locked
+    held = seen.state is State.IN_DOUBT or seen.lease_left > 0 or seen.exhausted
+    return look.locked and not held

@@ -46,6 +46,13 @@ class IdempotencyRecord(models.Model):
     )
     settled_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(help_text="When a settled record is forgotten.")
+    deaths = models.PositiveIntegerField(
+        null=True, help_text="How many attempts ended without a word. NULL: none."
+    )
+    exhausted_at = models.DateTimeField(
+        null=True,
+        help_text="When too many had died: only allow again helps.",
+    )
 
     objects: ClassVar[RecordQuerySet] = RecordQuerySet.as_manager()  # type: ignore[assignment] # its own manager class
 
@@ -86,6 +93,10 @@ class IdempotencyRecord(models.Model):
                 condition=Q(state=State.SUCCEEDED) | Q(result=None),
                 name="idempotency_record_result",
             ),
+            models.CheckConstraint(
+                condition=Q(state=State.FAILED) | Q(exhausted_at=None),
+                name="idempotency_record_exhausted",
+            ),
         ]
         indexes = [
             models.Index(
@@ -115,6 +126,8 @@ class Kind(models.TextChoices):
     IN_DOUBT = "in_doubt", "in doubt"
     RESOLVED = "resolved", "resolved"
     ALLOWED_AGAIN = "allowed_again", "allowed again"
+    EXHAUSTED = "exhausted", "exhausted"
+    GAVE_UP = "gave_up", "gave up"
 
 
 class IdempotencyEvent(models.Model):
@@ -143,13 +156,24 @@ class IdempotencyEvent(models.Model):
         return f"{self.kind} {self.scope} {self.key_hash.hex}"
 
 
+class Reason(models.TextChoices):
+    """What a parked message waits for. Stored and never renamed."""
+
+    IN_DOUBT = "in_doubt", "until the doubt is resolved"
+    EXHAUSTED = "exhausted", "until it is allowed again"
+    GAVE_UP = "gave_up", "until the key is free: it was deferred for too long"
+
+
 class ParkedMessage(models.Model):
-    """A message that waits for a doubt to be resolved."""
+    """A message that waits until it may be delivered again."""
 
     id = models.BigAutoField(primary_key=True)
     key_hash = models.UUIDField()
     task_id = models.TextField()
-    message = models.TextField(help_text="The message as JSON, ready to be published.")
+    reason = models.TextField(choices=Reason.choices)
+    message = models.TextField(
+        null=True, help_text="The message as JSON. NULL: not kept; send it again yourself."
+    )
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
@@ -163,4 +187,4 @@ class ParkedMessage(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.task_id} waits for {self.key_hash.hex}"
+        return f"{self.task_id} waits {self.get_reason_display()}: {self.key_hash.hex}"

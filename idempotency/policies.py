@@ -23,6 +23,8 @@ class OnDoubt(Enum):
 
 #: Stored of a claim whose doubt is asked about.
 ASK = "ask"
+#: Stored of the start note of a transactional attempt.
+TRANSACTIONAL = "transactional"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

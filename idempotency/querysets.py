@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Q, QuerySet, When
+from django.db.models.functions import Coalesce, Now
 
 from idempotency.policies import ASK, OnDoubt
 from idempotency.states import State
@@ -75,7 +75,12 @@ class RecordQuerySet(Base):
             Q(repeat_until=None) | Q(repeat_until__gt=Now())
         )
         ended = Q(state=State.RUNNING, lease_expires_at__lte=Now()) | Q(state=State.FAILED)
-        return self.filter(ended, ~provider_knows, effect_begun_at__isnull=False)
+        return self.filter(ended, ~provider_knows, effect_begun_at__isnull=False, exhausted_at=None)
+
+    def waited_for(self, reason: str) -> Self:
+        """Those that messages may be parked for, by the value of the reason."""
+        waits = {"in_doubt": Q(state=State.IN_DOUBT), "exhausted": Q(exhausted_at__isnull=False)}
+        return self.filter(waits[reason])
 
     def askable(self) -> Self:
         """In doubt, and long enough for the provider to know what became of it."""
@@ -83,9 +88,25 @@ class RecordQuerySet(Base):
             Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())
         )
 
-    def leave_doubtful(self) -> bool:
-        """Put what is doubtful in doubt."""
-        return self.doubtful().update(state=State.IN_DOUBT, settled_at=None) == 1
+    def put_in_doubt(self) -> bool:
+        """Nobody can tell about its effect, or nobody may repeat it. A lapsed claim is a death."""
+        died = Case(When(state=State.RUNNING, then=1), default=0)
+        changed = self.update(
+            state=State.IN_DOUBT, settled_at=None, deaths=Coalesce(F("deaths"), 0) + died
+        )
+        return changed == 1
+
+    def exhaust(self, seen: Any, *, retention: timedelta) -> bool:
+        """Too many attempts have died: no delivery claims it any more."""
+        changed = self.as_seen(seen).update(
+            state=State.FAILED,
+            exhausted_at=Now(),
+            deaths=seen.deaths,
+            settled_at=Now(),
+            lease_expires_at=None,
+            expires_at=after(retention),
+        )
+        return changed == 1
 
     def take_over(self, seen: Any, claim: Claim, **columns: Any) -> bool:
         """Claim a record that was seen to be claimable."""
@@ -100,6 +121,8 @@ class RecordQuerySet(Base):
             result=None,
             error_class=None,
             error_message=None,
+            exhausted_at=None,
+            deaths=None if seen.is_forgotten else seen.deaths or None,
             **columns,
         )
         return changed == 1
@@ -145,20 +168,6 @@ class RecordQuerySet(Base):
         )
         return changed == 1
 
-    def doubt_lapsed(self, key_hash: UUID) -> bool:
-        """The lease ran out after the effect began: nobody can tell any more."""
-        changed = (
-            self.lapsed()
-            .filter(key_hash=key_hash, effect_begun_at__isnull=False)
-            .update(state=State.IN_DOUBT)
-        )
-        return changed == 1
-
-    def doubt(self, seen: Any) -> bool:
-        """The record as it was seen holds an effect of which nobody can tell, or repeat it."""
-        changed = self.as_seen(seen).update(state=State.IN_DOUBT, settled_at=None)
-        return changed == 1
-
     def in_doubt(self, key_hash: UUID, claim_id: UUID | None) -> Self:
         """The record in doubt: left by this claim, or by any when it is None."""
         doubt = self.filter(key_hash=key_hash, state=State.IN_DOUBT)
@@ -199,6 +208,8 @@ class RecordQuerySet(Base):
             error_message=None,
             effect_begun_at=None,
             repeat_until=None,
+            deaths=None,
+            exhausted_at=None,
             settled_at=Now(),
             expires_at=ExpressionWrapper(
                 Now() + (F("expires_at") - F("settled_at")), output_field=DateTimeField()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Protocol
 from uuid import UUID
 
 from django.db import transaction
@@ -13,61 +11,12 @@ from idempotency import results
 from idempotency.attempts import owner
 from idempotency.conf import conf
 from idempotency.exceptions import NotInDoubt, NotSettled
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
+from idempotency.parking import Published, publish_parked
 from idempotency.policies import Ask, Doubt, Verdict
 from idempotency.states import State
 
 logger = logging.getLogger("idempotency")
-
-
-class Broker(Protocol):
-    """What ``contrib`` knows of parked messages."""
-
-    def publish(self, message: str) -> None:
-        """Publish it, as it was when it was parked."""
-
-    def arguments(self, message: str) -> tuple[list[Any], dict[str, Any]]:
-        """Its positional and keyword arguments."""
-
-
-#: Set by ``contrib``; None where there is no broker.
-broker: Broker | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What resolving a doubt came to.
-
-    Attributes:
-        published: How many parked messages were published: they replay, or run.
-        waiting: How many could not be published yet. ``publish_parked`` sends them later.
-    """
-
-    published: int
-    waiting: int
-
-
-def park(using: str, key_hash: UUID, generation: int | None, *, task_id: str, message: str) -> bool:
-    """Keep a message until the doubt about its key is resolved.
-
-    Args:
-        message: What ``broker`` publishes.
-
-    Returns False when there is no doubt any more: nobody would publish the message then.
-    """
-    record = IdempotencyRecord.objects.using(using).in_doubt(key_hash, None)
-    if generation is not None:
-        record = record.filter(generation=generation)
-    with transaction.atomic(using=using):
-        # The lock orders parking and resolving: who resolves later sees this message, and who
-        # resolved before is seen here.
-        if record.select_for_update().first() is None:
-            return False
-        ParkedMessage.objects.using(using).bulk_create(
-            [ParkedMessage(key_hash=key_hash, task_id=task_id, message=message)],
-            ignore_conflicts=True,
-        )
-    return True
 
 
 def resolve(
@@ -78,7 +27,7 @@ def resolve(
     by: str = "",
     using: str | None = None,
     claim_id: UUID | None = None,
-) -> Resolution:
+) -> Published:
     """End the doubt about a key, then publish the messages that wait for it.
 
     Args:
@@ -104,7 +53,7 @@ def resolve(
         text = results.encode(verdict.result, limit=conf().MAX_RESULT_BYTES)
     records = IdempotencyRecord.objects.using(using)
     with transaction.atomic(using=using, durable=True):
-        records.doubt_lapsed(key_hash)
+        records.lapsed().filter(key_hash=key_hash, effect_begun_at__isnull=False).put_in_doubt()
         doubt = records.in_doubt(key_hash, claim_id)
         if verdict.effect_happened:
             resolved = doubt.resolve_as_happened(result=text)
@@ -121,11 +70,14 @@ def resolve(
     return publish_parked(key_hash, using=using)
 
 
-def allow_again(key_hash: UUID, *, reason: str, by: str = "", using: str | None = None) -> None:
-    """Reopen a settled record on purpose: the next delivery runs, with a new provider key.
+def allow_again(
+    key_hash: UUID, *, reason: str, by: str = "", using: str | None = None
+) -> Published:
+    """Reopen a settled record on purpose: the next delivery runs, with a new provider key. The
+    messages that wait for it are published.
 
     Args:
-        key_hash: Of a record that has succeeded or failed.
+        key_hash: Of a record that has succeeded or failed, or is exhausted.
         reason: Why, for those who read the events later.
         by: Who, for the same readers.
         using: Database alias. Default: the setting ``DATABASE``.
@@ -143,6 +95,7 @@ def allow_again(key_hash: UUID, *, reason: str, by: str = "", using: str | None 
                 key=key_hash.hex,
             )
         announce(Kind.ALLOWED_AGAIN, key_hash, f"By {by or 'somebody'}: {reason}", using)
+    return publish_parked(key_hash, using=using)
 
 
 def announce(kind: Kind, key_hash: UUID, note: str, using: str) -> None:
@@ -182,36 +135,6 @@ def ask(function: Ask, doubt: Doubt, *, claim_id: UUID | None, using: str) -> bo
         logger.exception("Asking about key %s failed: the doubt stays.", doubt.key_hash.hex)
         return False
     return True
-
-
-def publish_parked(key_hash: UUID, *, using: str | None = None) -> Resolution:
-    """Publish the messages that waited for a doubt which is resolved now.
-
-    A message is published before the deletion of its row is committed: a crash between the two
-    publishes it twice, which is harmless. A message that comes back into doubt at once waits for
-    that commit, and is parked anew.
-    """
-    using = using or conf().DATABASE
-    parked = ParkedMessage.objects.using(using).filter(key_hash=key_hash)
-    published = waiting = 0
-    for row in list(parked):
-        try:
-            with transaction.atomic(using=using):
-                deleted, _ = parked.filter(pk=row.pk).delete()
-                if deleted:
-                    _publish(row)
-        except Exception:
-            logger.exception("A parked message of key %s is not published yet.", key_hash.hex)
-            waiting += 1
-        else:
-            published += deleted
-    return Resolution(published, waiting)
-
-
-def _publish(row: ParkedMessage) -> None:
-    if broker is None:
-        raise RuntimeError("Nothing here can publish messages: is Celery installed?")
-    broker.publish(row.message)
 
 
 def _state_of(key_hash: UUID, using: str) -> str:

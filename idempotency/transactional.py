@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError, transaction
 
 from idempotency.attempts import Attempt, run_as, transaction_owner
-from idempotency.calls import Call, DoubtFoundError, Outcome, RecordChangedError, Run, decoded
-from idempotency.exceptions import AlreadyRunning, BodyCommitted, InDoubt, KeyNested
+from idempotency.calls import (
+    Call,
+    DeathsFoundError,
+    DoubtFoundError,
+    Outcome,
+    RecordChangedError,
+    Run,
+    decoded,
+)
+from idempotency.exceptions import AlreadyRunning, BodyCommitted, Exhausted, InDoubt, KeyNested
 from idempotency.models import Kind
+from idempotency.querysets import Claim
 from idempotency.states import State
 from idempotency.storage import Look, Seen
 
@@ -20,6 +32,12 @@ logger = logging.getLogger("idempotency")
 
 #: Seconds to wait for a backend that may still be committing what we sent it.
 LOST_COMMIT_WAIT = 1.0
+#: From the commit of a start note until its attempt holds the key's lock again, at most.
+GRACE = timedelta(seconds=5)
+
+
+class StartedBeforeError(Exception):
+    """An attempt has died under the key. Never leaves the runner."""
 
 
 class TransactionalRun(Run):
@@ -28,6 +46,8 @@ class TransactionalRun(Run):
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self.outer = transaction_owner(self.storage.connection)
+        #: Of the start note, if this attempt has one.
+        self.claim: Claim | None = None
 
     def outcome(self) -> Outcome[Any]:
         if self.outer is not None:
@@ -36,7 +56,71 @@ class TransactionalRun(Run):
             answer = self._answered_before()
             if answer is not None:
                 return self.replay(answer)
-        return self.persist(self._once, self._is_transient)
+        if not self.delivery.redelivered or self.storage.in_test_case:
+            with suppress(StartedBeforeError):
+                return self.persist(self._once, self._is_transient)
+        return self._noted()
+
+    def _noted(self) -> Outcome[Any]:
+        """The outcome of an attempt that leaves a trace if it dies."""
+        try:
+            answer = self.persist(self._note_start, self._is_transient_alone)
+            if answer is not None:
+                return self.replay(answer)
+            return self.persist(self._once, self._is_transient)
+        except BaseException as error:
+            self._end_start(error)
+            raise
+
+    def _note_start(self) -> Seen | None:
+        """Commit that this attempt starts: a body that kills its worker each time cannot say so
+        afterwards. A message that was never delivered before has killed nobody."""
+        self.storage.refuse_foreign_transaction()
+        try:
+            with self.storage.transaction():
+                self.storage.read_committed()
+                look = self.storage.lock_and_look(self.call.key)
+                if self._is_own(look):
+                    return None  # the reply to its COMMIT was lost
+                answer = self.judge(look)
+                if answer is not None:
+                    return answer
+                seen = look.seen
+                self.claim = Claim(
+                    id=self.claim.id if self.claim else uuid4(),
+                    key_hash=seen.key_hash if seen else self.call.key.hashes[0],
+                    retention=self.entry.retention,
+                    lease=GRACE,
+                )
+                if not self.storage.note_start(self.entry, self.claim, seen):
+                    raise RecordChangedError
+        except DatabaseError as error:
+            self._explain(error)
+            raise
+        return None
+
+    def _refuse_unnoted(self, *, joined: bool) -> None:
+        """An attempt after one that died is noted too, whatever its message says of itself."""
+        seen = self.look.seen
+        if seen is not None and seen.state is State.RUNNING and not self.look.own and not joined:
+            raise StartedBeforeError if self.claim is None else RecordChangedError
+
+    def _is_own(self, look: Look) -> bool:
+        """Whether the key is held by the start note of this attempt."""
+        seen = look.seen
+        return bool(self.claim and seen and look.locked and seen.claim_id == self.claim.id)
+
+    def _end_start(self, error: BaseException) -> None:
+        """This start has not died: it failed, was deferred, retried or shut down."""
+        if self.claim is None:
+            return
+        try:
+            self.storage.fail(self.claim, error, repeats=False)
+        except (DatabaseError, InterfaceError):
+            logger.warning("A start of %s may count as a death.", self.named, exc_info=True)
+
+    def _is_transient_alone(self, error: BaseException) -> bool:
+        return self.storage.is_transient(error, None)
 
     def _is_transient(self, error: BaseException) -> bool:
         # After our COMMIT the error is an on_commit hook's.
@@ -72,9 +156,11 @@ class TransactionalRun(Run):
                 f"The {self.named} is in doubt, so the outer call cannot finish either.",
                 key=found.seen.key_hash.hex,
             )
+        except DeathsFoundError as found:
+            doom = self.exhausted(found.seen)
         except RecordChangedError:
             doom = self.busy()
-        except (AlreadyRunning, InDoubt) as error:
+        except (AlreadyRunning, InDoubt, Exhausted) as error:
             doom = error
         # If the body swallowed this, its transaction would commit without this call's effect.
         outer.doomed_by = doom
@@ -103,7 +189,9 @@ class TransactionalRun(Run):
         with self.storage.transaction(joined=joined):
             self.raw = self.storage.connection.connection
             self.look = self.storage.lock_and_look(self.call.key)
-            answer = self.judge(self.look)
+            self.look = replace(self.look, own=self._is_own(self.look))
+            answer = None if self.look.own else self.judge(self.look)
+            self._refuse_unnoted(joined=joined)
             if answer is None:
                 value, text = self._run_body(self.look)
                 self._record(text, joined=joined)
@@ -138,7 +226,8 @@ class TransactionalRun(Run):
 
     @property
     def _number(self) -> int:
-        return self.look.seen.attempt + 1 if self.look.seen else 1
+        seen = self.look.seen
+        return seen.attempt + (not self.look.own) if seen else 1
 
     def _record(self, text: str | None, *, joined: bool) -> None:
         if joined:
@@ -204,11 +293,14 @@ class TransactionalRun(Run):
 
     def _after_failed_body(self, error: Exception) -> Outcome[Any]:
         """The body failed and all of it is rolled back: note it, unless it succeeded elsewhere."""
-        waits = isinstance(error, AlreadyRunning | InDoubt) or self.storage.is_lock_timeout(error)
-        if waits or not self.delivery.is_failure(error):
+        refused = isinstance(error, AlreadyRunning | InDoubt | Exhausted)
+        if refused or self.storage.is_lock_timeout(error) or not self.delivery.is_failure(error):
             raise error
         try:
-            noted = self.storage.note_failure(self.entry, self._key_hash, error)
+            if self.claim is not None:
+                noted = self.storage.fail(self.claim, error, repeats=False)
+            else:
+                noted = self.storage.note_failure(self.entry, self._key_hash, error)
             seen = None if noted else self._succeeded(self.storage.look(self.call.key))
         except (DatabaseError, InterfaceError):
             logger.warning("The failure of %s could not be noted.", self.named, exc_info=True)

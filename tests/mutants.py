@@ -46,10 +46,116 @@ RETRIED = "tests/execution/test_retried.py"
 RESOLUTION = "tests/execution/test_resolution.py"
 CELERY = "tests/contrib/test_celery.py"
 REPLIES = "tests/faults/test_lost_replies.py"
+DEATHS = "tests/execution/test_deaths.py"
 LIMIT = "tests/concurrency/test_soft_time_limit.py"
 KEYS = "tests/unit/test_keys.py"
 
 MUTANTS = [
+    Mutant(
+        "forget what a redelivered start left behind",
+        "transactional.py",
+        "if not self.storage.note_start(self.entry, self.claim, seen):",
+        "if False:",
+        f"{DEATHS} -k kills_its_worker",
+    ),
+    Mutant(
+        "note nothing when the message says that it is new",
+        "transactional.py",
+        "raise StartedBeforeError if self.claim is None else RecordChangedError",
+        "pass",
+        f"{DEATHS} -k whatever_its_message",
+    ),
+    Mutant(
+        "count a start that failed as a death",
+        "transactional.py",
+        "            self._end_start(error)\n            raise",
+        "            raise",
+        f"{DEATHS} -k ended_by_itself",
+    ),
+    Mutant(
+        "never stop",
+        "calls.py",
+        "            raise DeathsFoundError(seen)",
+        "            pass",
+        f"{DEATHS} -k kills_its_worker",
+    ),
+    Mutant(
+        "let a delivery claim an exhausted record",
+        "calls.py",
+        "        if seen.exhausted:",
+        "        if False:",
+        f"{CELERY} -k exhausted",
+    ),
+    Mutant(
+        "count deaths no further than a doubt",
+        "querysets.py",
+        "died = Case(When(state=State.RUNNING, then=1), default=0)",
+        "died = 0",
+        f"{DEATHS} -k through_doubts",
+    ),
+    Mutant(
+        "settle without the token what somebody else has resolved",
+        "querysets.py",
+        "return doubt if claim_id is None else doubt.filter(claim_id=claim_id)",
+        "return self.filter(key_hash=key_hash, state__in=[State.IN_DOUBT, State.FAILED])",
+        f"{LEASED} -k doubt_was_resolved",
+    ),
+    Mutant(
+        "say that an unclear end had no effect",
+        "leased.py",
+        "self.ended_own_doubt = not repeats and self.storage",
+        "self.ended_own_doubt = self.storage",
+        f"{RETRIED} -k provider_s_window",
+    ),
+    Mutant(
+        "leave the messages of an own doubt to the sweeper",
+        "leased.py",
+        "        publish_parked(claim.key_hash, using=self.storage.using)",
+        "        pass",
+        f"{LEASED} -k comes_back",
+    ),
+    Mutant(
+        "defer for ever",
+        "contrib/celery.py",
+        "if not is_old or self._text is None:",
+        "if True:",
+        f"{CELERY} -k deferred_for_too_long",
+    ),
+    Mutant(
+        "give up without keeping the message",
+        "contrib/celery.py",
+        "if not is_old or self._text is None:",
+        "if not is_old:",
+        f"{CELERY} -k must_not_be_kept_never",
+    ),
+    Mutant(
+        "keep the arguments of a message that must not be kept",
+        "contrib/celery.py",
+        "if not conf().STORE_MESSAGE:",
+        "if False:",
+        f"{CELERY} -k no_argument_is_kept",
+    ),
+    Mutant(
+        "publish what gave up while its key is held",
+        "maintenance.py",
+        "        return look.locked\n",
+        "        return True\n",
+        f"{CELERY} -k deferred_for_too_long",
+    ),
+    Mutant(
+        "publish what waits for an exhausted record",
+        "maintenance.py",
+        " or seen.exhausted",
+        "",
+        f"{CELERY} -k exhausted",
+    ),
+    Mutant(
+        "give each replayed callback an id of its own",
+        "contrib/celery.py",
+        "    delivery.name_callbacks()",
+        "    pass",
+        f"{CELERY} -k callbacks_keep",
+    ),
     Mutant(
         "ignore the unique key's violation",
         "storage/postgresql.py",
@@ -158,7 +264,7 @@ MUTANTS = [
     Mutant(
         "note a failure over a record in any state",
         "storage/base.py",
-        "failed = self.records.filter(key_hash=key_hash, state=State.FAILED)",
+        "failed = self.records.filter(key_hash=key_hash, state=State.FAILED, exhausted_at=None)",
         "failed = self.records.filter(key_hash=key_hash)",
         f"{TRANSACTIONAL} -k overtaken",
     ),
@@ -335,8 +441,8 @@ MUTANTS = [
     Mutant(
         "commit the settling rows of a lost lease",
         "leased.py",
-        "if not self.storage.settle_with_rows(claim, result=text):",
-        "if not self.storage.settle_with_rows(claim, result=text) and False:",
+        "if not self._succeed(claim, text):",
+        "if not self._succeed(claim, text) and False:",
         f"{LEASED} -k settles_nothing",
     ),
     Mutant(
@@ -362,16 +468,16 @@ MUTANTS = [
     ),
     Mutant(
         "park a message though the doubt is being resolved",
-        "resolution.py",
-        "if record.select_for_update().first() is None:",
-        "if record.first() is None:",
+        "parking.py",
+        "if not records.waited_for(reason).select_for_update().first():",
+        "if not records.waited_for(reason).first():",
         f"{RESOLUTION} -k being_resolved",
     ),
     Mutant(
         "forget a message whose publishing failed",
-        "resolution.py",
-        "            waiting += 1",
-        "            waiting += 1\n            row.delete()",
+        "parking.py",
+        "            done += Published(waiting=1)",
+        "            done += Published(waiting=1)\n            row.delete()",
         f"{RESOLUTION} -k publishing_fails",
     ),
     Mutant(
@@ -390,18 +496,17 @@ MUTANTS = [
     ),
     Mutant(
         "delete a parked message after it was published",
-        "resolution.py",
+        "parking.py",
         "                deleted, _ = parked.filter(pk=row.pk).delete()\n"
-        "                if deleted:\n                    _publish(row)",
-        "                deleted = 1\n                _publish(row)\n"
-        "            parked.filter(pk=row.pk).delete()",
+        "                if deleted:\n                    done += _publish(row)",
+        "                done += _publish(row)\n            parked.filter(pk=row.pk).delete()",
         f"{CELERY} -k while_it_is_published",
     ),
     Mutant(
         "leave the message of a nested doubt to itself",
         "contrib/celery.py",
-        "if self._can_park and not self._parked:",
-        "if False:",
+        "return self._parked or self._park(using, UUID(error.key), reason)",
+        "return True",
         f"{CELERY} -k nested_call_is_in_doubt",
     ),
     Mutant(
@@ -470,8 +575,8 @@ MUTANTS = [
     Mutant(
         "return when busy",
         "decorators.py",
-        "                answer = delivery.answer(error)",
-        "                return None\n                answer = delivery.answer(error)",
+        "                answer = delivery.answer(",
+        "                return None\n                answer = delivery.answer(",
         f"{CELERY} -k busy",
     ),
     Mutant(
@@ -498,15 +603,14 @@ MUTANTS = [
     Mutant(
         "lose the message that finds a doubt",
         "contrib/celery.py",
-        "self._parked = resolution.park(\n"
-        "            using, key_hash, generation, task_id=self.task_id, message=text\n        )",
-        "self._parked = True",
+        "return self._park(using, key_hash, Reason.IN_DOUBT, generation)",
+        "self._parked = True\n        return True",
         f"{CELERY} -k finds_a_doubt",
     ),
     Mutant(
         "fail the chord of a member in doubt",
         "contrib/celery.py",
-        "if self._parked and self._request.chord:",
+        "if self._request.chord and self._text is not None:",
         "if False:",
         f"{CELERY} -k chord",
     ),

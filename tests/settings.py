@@ -4,7 +4,7 @@ import os
 from urllib.parse import urlsplit
 
 from project.settings import *  # noqa: F403 a settings module is extended like this
-from project.settings import CELERY_BROKER_URL, INSTALLED_APPS
+from project.settings import CELERY_BROKER_URL, IDEMPOTENCY, INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.jobs"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -14,5 +14,7 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _FIRST = 2 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
 CELERY_BROKER_URL = urlsplit(CELERY_BROKER_URL)._replace(path=f"/{_FIRST}").geturl()
 CELERY_RESULT_BACKEND = urlsplit(CELERY_BROKER_URL)._replace(path=f"/{_FIRST + 1}").geturl()
+if "TEST_MAX_REDELIVERIES" in os.environ:
+    IDEMPOTENCY = {**IDEMPOTENCY, "MAX_REDELIVERIES": int(os.environ["TEST_MAX_REDELIVERIES"])}
 # A worker's own queue, so that the steps of a chain come back to the test that sent it.
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_QUEUE", "celery")

@@ -9,8 +9,9 @@ import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from celery import Task
 from celery._state import get_current_task
@@ -20,19 +21,33 @@ from django.db import DatabaseError, InterfaceError
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps, loads
 
-from idempotency import resolution
+from idempotency import parking
 from idempotency.attempts import Delivery, delivery_finders
 from idempotency.conf import conf
-from idempotency.exceptions import AlreadyRunning, InDoubt, LeaseLost, TransactionLost
+from idempotency.exceptions import (
+    AlreadyRunning,
+    Exhausted,
+    IdempotencyError,
+    InDoubt,
+    LeaseLost,
+    TransactionLost,
+)
+from idempotency.models import Reason
 
 logger = logging.getLogger("idempotency")
 
 #: The header that counts how often a message was deferred.
 DEFERRED = "idempotency_deferred"
+#: The header that says since when, in seconds since 1970.
+DEFERRED_SINCE = "idempotency_deferred_since"
 #: Seconds until the first deferral comes back, and at most.
 SHORTEST_DEFERRAL, LONGEST_DEFERRAL = 1.0, 30.0
 #: Seconds of the visibility timeout where the transport has one and none is set (Redis).
 VISIBILITY_TIMEOUT = 3600.0
+
+
+#: Namespace of the ids of callbacks; a random UUID. (RFC 9562, section 5.5.)
+CALLBACKS = UUID("8f1c0c57-7d5e-4b7e-9d57-1a4b2f3d6c90")
 
 
 class Requeue(Reject, Ignore):
@@ -47,14 +62,21 @@ class CeleryDelivery(Delivery):
         self._request = request = task.request
         self.task_id: str = request.id or ""
         self._parked = False
-        self._can_park = True
         # A retry keeps the id and is the same intended call, so `retries` is no part of this. A
         # replaced task keeps the id too and is another one. (celery/app/task.py, retry, replace)
         self.message = (self.task_id, request.replaced_task_nesting or 0)
-        redelivered = (request.delivery_info or {}).get("redelivered", False)
-        self.repeated = bool(redelivered or request.retries)
+        self.redelivered = bool((request.delivery_info or {}).get("redelivered"))
+        self.repeated = bool(self.redelivered or request.retries)
         hard = (request.timelimit or (None,))[0] or task.time_limit or task.app.conf.task_time_limit
         self.time_limit = timedelta(seconds=hard) if hard else None
+
+    def name_callbacks(self) -> None:
+        """Give each ``link=`` callback an id of its own that is the same in every run: Celery would
+        make a new one each time, by which a replayed callback could not be known again."""
+        for number, callback in enumerate(self._request.callbacks or ()):
+            options = callback["options"]
+            if "task_id" not in options:
+                options["task_id"] = str(uuid5(CALLBACKS, f"{self.message} {number}"))
 
     def is_failure(self, error: Exception) -> bool:
         return not isinstance(error, TaskPredicate)
@@ -68,42 +90,85 @@ class CeleryDelivery(Delivery):
         return bool(request.chain or request.chord or request.callbacks)
 
     def park(self, using: str, key_hash: UUID, generation: int | None) -> bool:
-        try:
-            _, _, text = dumps(dict(self._copy()), serializer="json")
-        except EncodeError:
-            logger.exception(
-                "Message %s cannot be kept as JSON: send it again yourself after the doubt about "
-                "key %s is resolved.",
-                self.task_id,
-                key_hash.hex,
-            )
-            self._can_park = False
-            return True
-        self._parked = resolution.park(
-            using, key_hash, generation, task_id=self.task_id, message=text
+        return self._park(using, key_hash, Reason.IN_DOUBT, generation)
+
+    def _park(
+        self, using: str, key_hash: UUID, reason: Reason, generation: int | None = None
+    ) -> bool:
+        self._parked = parking.park(
+            using,
+            key_hash,
+            reason,
+            task_id=self.task_id,
+            message=self._text,
+            generation=generation,
         )
         return self._parked
 
-    def answer(self, error: Exception) -> BaseException:
+    @cached_property
+    def _text(self) -> str | None:
+        """The message as JSON, to be kept; None when it cannot or shall not be."""
+        if not conf().STORE_MESSAGE:
+            return None
+        try:
+            headers = {
+                name: value
+                for name, value in (self._request.headers or {}).items()
+                if name not in (DEFERRED, DEFERRED_SINCE)
+            }
+            text: str = dumps(dict(self._copy(headers=headers)), serializer="json")[2]
+        except EncodeError:
+            logger.exception("Message %s cannot be kept as JSON.", self.task_id)
+            return None
+        return text
+
+    def answer(
+        self, error: IdempotencyError, *, using: str, scope: str, defer_for: timedelta
+    ) -> BaseException:
         if self._request.is_eager:
             return error  # there is no message to come back
         # LeaseLost too: on Redis all deliveries of a message share one tag, so that the end of
         # this one would acknowledge the message of the attempt that took over.
         # (kombu/transport/redis.py: QoS.ack removes the tag, whoever got it.)
         if isinstance(error, AlreadyRunning | TransactionLost | LeaseLost):
+            if self._gives_up(error, using, scope, defer_for):
+                return self._leave(error)
             return self._defer(error)
-        return self._leave_in_doubt(error) if isinstance(error, InDoubt) else error
+        if isinstance(error, InDoubt | Exhausted):
+            return self._leave(error) if self._is_parked(error, using) else self._defer(error)
+        return error
 
-    def _leave_in_doubt(self, error: InDoubt) -> BaseException:
-        """End a delivery whose message is parked, or park it under the doubt of a nested call."""
-        if self._can_park and not self._parked:
-            try:
-                self.park(conf().DATABASE, UUID(error.key), None)
-            except (DatabaseError, InterfaceError):
-                logger.exception("%s is deferred, not parked.", self.task_id)
-            if not self._parked:
-                return self._defer(error)
-        if self._parked and self._request.chord:
+    def _is_parked(self, error: IdempotencyError, using: str) -> bool:
+        """Whether the message is safe; if not, park it: the error may be that of a nested call."""
+        reason = Reason.IN_DOUBT if isinstance(error, InDoubt) else Reason.EXHAUSTED
+        try:
+            return self._parked or self._park(using, UUID(error.key), reason)
+        except (DatabaseError, InterfaceError):
+            logger.exception("%s is deferred, not parked.", self.task_id)
+            return False
+
+    def _gives_up(
+        self, busy: IdempotencyError, using: str, scope: str, defer_for: timedelta
+    ) -> bool:
+        """Whether it was deferred for too long, and is parked now."""
+        since = (self._request.headers or {}).get(DEFERRED_SINCE)
+        is_old = since is not None and time.time() - since >= defer_for.total_seconds()
+        if not is_old or self._text is None:
+            return False
+        try:
+            parking.give_up(
+                using, UUID(busy.key), scope=scope, task_id=self.task_id, message=self._text
+            )
+        except (DatabaseError, InterfaceError):
+            logger.exception("%s is deferred again, not parked.", self.task_id)
+            return False
+        logger.error("%s gave up after %s and is parked: %s", self.task_id, defer_for, busy)
+        self._parked = True
+        return True
+
+    def _leave(self, error: IdempotencyError) -> BaseException:
+        """End a delivery whose message is parked."""
+        if self._request.chord and self._text is not None:
             return Ignore(str(error))  # its failure would fail the chord for good
         return error
 
@@ -112,6 +177,7 @@ class CeleryDelivery(Delivery):
         the copy is published before this delivery ends, and without a copy it goes back itself."""
         headers = dict(self._request.headers or {})
         headers[DEFERRED] = count = headers.get(DEFERRED, 0) + 1
+        headers.setdefault(DEFERRED_SINCE, time.time())
         countdown = self._countdown(count)
         copy = self._copy(countdown=countdown, headers=headers)
         try:
@@ -149,7 +215,9 @@ def find_delivery(function: Callable[..., Any]) -> CeleryDelivery | None:
     if getattr(request, "idempotency_entered", False):
         return None
     request.update(idempotency_entered=True)
-    return CeleryDelivery(task)
+    delivery = CeleryDelivery(task)
+    delivery.name_callbacks()
+    return delivery
 
 
 class CeleryBroker:
@@ -168,4 +236,4 @@ class CeleryBroker:
 
 
 delivery_finders.append(find_delivery)
-resolution.broker = CeleryBroker()
+parking.broker = CeleryBroker()

@@ -19,6 +19,7 @@ from idempotency.attempts import owner
 from idempotency.exceptions import InsideTransaction, ManualCommit
 from idempotency.keys import Key
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
+from idempotency.policies import TRANSACTIONAL
 from idempotency.querysets import Claim, RecordQuerySet, after
 from idempotency.states import State
 from idempotency.storage.rows import Entry, Look, Seen, described
@@ -181,7 +182,7 @@ class Storage(ABC):
 
         Returns whether it was noted. A record in any other state is left as it is.
         """
-        failed = self.records.filter(key_hash=key_hash, state=State.FAILED)
+        failed = self.records.filter(key_hash=key_hash, state=State.FAILED, exhausted_at=None)
         columns = (
             entry.columns(key_hash)
             | described(error)
@@ -205,6 +206,17 @@ class Storage(ABC):
                     raise
                 return False
         return True
+
+    def note_start(self, entry: Entry, claim: Claim, seen: Seen | None) -> bool:
+        """Note, before the body, that a redelivered message starts it: a death leaves the note.
+
+        Returns False when somebody was faster.
+        """
+        return self.claim(entry, claim, seen, policy=TRANSACTIONAL, begins=False)
+
+    def exhaust(self, entry: Entry, seen: Seen) -> bool:
+        """Let no delivery claim the key any more. Returns False when somebody was faster."""
+        return self.records.exhaust(seen, retention=entry.retention)
 
     # -- leased ------------------------------------------------------------------------------
 
@@ -268,11 +280,8 @@ class Storage(ABC):
     def hold(self, claim: Claim) -> None:
         """Lock the claim's row in this transaction: a heartbeat that wrote it meanwhile would make
         its settlement fail under REPEATABLE READ."""
-        self.records.held_by(claim).select_for_update(no_key=True).first()
-
-    def settle_with_rows(self, claim: Claim, *, result: str | None) -> bool:
-        """Settle the claim inside the transaction that holds the rows of its effect."""
-        return self.records.succeed(claim, result=result)
+        own = self.records.filter(key_hash=claim.key_hash, claim_id=claim.id)
+        own.select_for_update(no_key=True).first()
 
     def has_succeeded(self, claim: Claim) -> bool:
         """Whether this very claim succeeded: the reply to its settlement may have been lost.
@@ -296,7 +305,17 @@ class Storage(ABC):
 
     def doubt(self, seen: Seen) -> bool:
         """Put a claim in doubt that ended without settling, or whose effect nobody may repeat."""
-        return self.records.doubt(seen)
+        return self.records.as_seen(seen).put_in_doubt()
+
+    def resolve_own_doubt(self, claim: Claim, *, happened: bool, result: str | None = None) -> bool:
+        """End the doubt that this very claim was taken for: its attempt has come back, and knows.
+
+        Inside a transaction. Returns whether there was one.
+        """
+        doubt = self.records.in_doubt(claim.key_hash, claim.id)
+        if happened:
+            return doubt.resolve_as_happened(result=result)
+        return doubt.resolve_as_not_happened()
 
     # -- events ------------------------------------------------------------------------------
 

@@ -22,7 +22,9 @@ SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, resu
        coalesce(claimed_at, created_at), effect_begun_at, lease_expires_at, expires_at,
        coalesce(repeat_until > clock_timestamp(), true),
        coalesce(greatest(extract(epoch FROM lease_expires_at - clock_timestamp()), 0), 0)::float8,
-       expires_at <= clock_timestamp()
+       expires_at <= clock_timestamp(),
+       coalesce(deaths, 0) + (state = 'running')::int,
+       exhausted_at IS NOT NULL
   FROM idempotency_record
  WHERE key_hash = ANY(%(hashes)s)
  ORDER BY state = 'failed', id
@@ -32,7 +34,7 @@ SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, resu
 SEEN = (
     "key_hash", "fingerprint", "state", "attempt", "generation", "claim_id", "policy", "result",
     "begun_at", "effect_begun_at", "lease_expires_at", "expires_at", "repeatable", "lease_left",
-    "expired",
+    "expired", "deaths", "exhausted",
 )  # fmt: skip
 
 # Written by another transaction than the one of the look, the record has no scope, and no scope
@@ -55,11 +57,12 @@ ON CONFLICT (key_hash) DO UPDATE
                          (%(state)s, %(attempt)s, %(expires_at)s::timestamptz,
                           %(lease_expires_at)s::timestamptz)
                     THEN 'succeeded' END,
-       attempt = record.attempt + 1, scope = excluded.scope, key = excluded.key,
+       attempt = record.attempt + %(attempts)s, scope = excluded.scope, key = excluded.key,
        fingerprint = excluded.fingerprint, task_id = excluded.task_id, result = excluded.result,
        claimed_at = now(), settled_at = excluded.settled_at, expires_at = excluded.expires_at,
        claim_id = NULL, policy = NULL, owner = NULL, error_class = NULL, error_message = NULL,
-       effect_begun_at = NULL, lease_expires_at = NULL, repeat_until = NULL
+       effect_begun_at = NULL, lease_expires_at = NULL, repeat_until = NULL,
+       exhausted_at = NULL
 """
 
 # PostgreSQL manual, appendix A: serialization_failure, deadlock_detected.
@@ -184,7 +187,7 @@ class PostgreSQL(Storage):
 
 def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str, Any]]:
     """The statement that inserts the record of a success."""
-    seen = look.seen
+    seen, own = look.seen, look.own
     key_hash = seen.key_hash if seen else entry.key.hashes[0]
     parameters = entry.columns(key_hash) | {
         "key_hash": key_hash,
@@ -199,6 +202,7 @@ def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str
         "attempt": seen.attempt,
         "expires_at": seen.expires_at,
         "lease_expires_at": seen.lease_expires_at,
+        "attempts": 0 if own else 1,
     }
 
 

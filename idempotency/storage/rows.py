@@ -34,6 +34,10 @@ class Seen:
     #: Seconds until the lease runs out; 0.0 without one.
     lease_left: float
     expired: bool
+    #: How many attempts have died; one that is running has, if its claim has lapsed.
+    deaths: int
+    #: Whether no delivery may claim it any more.
+    exhausted: bool
 
     @property
     def effect_begun(self) -> bool:
@@ -60,6 +64,8 @@ class Look:
     #: Whether the key's lock is ours until this transaction ends.
     locked: bool
     seen: Seen | None
+    #: Whether it is the start note of this very run that was seen.
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

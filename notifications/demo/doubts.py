@@ -43,7 +43,7 @@ def doubts() -> list[Doubt]:
     found = []
     for record in IdempotencyRecord.objects.filter(state=State.IN_DOUBT).order_by("id"):
         parked = ParkedMessage.objects.filter(key_hash=record.key_hash).earliest("id")
-        [message_id] = json.loads(parked.message)["args"]
+        [message_id] = json.loads(str(parked.message))["args"]
         found.append(Doubt(record, Message.objects.get(pk=message_id)))
     return found
 

@@ -28,6 +28,7 @@ def test_a_task_slower_than_the_visibility_timeout_has_one_effect(worker, queue,
     assert effects("key") == 1
     assert effects("key", "next step") == 1
     assert len(gates.arrivals("body")) == 1
+    assert {record.deaths for record in IdempotencyRecord.objects.all()} == {None}
 
 
 @pytest.mark.parametrize("task", [transactional, leased])
@@ -47,7 +48,7 @@ def test_a_duplicate_deferred_when_its_holder_dies_does_the_work(task, worker, q
     assert len(gates.arrivals("body")) == 2
 
 
-def test_a_worker_frozen_past_its_lease_settles_nothing(worker, queue, gates):
+def test_a_woken_worker_ends_the_doubt_about_itself(worker, queue, gates):
     gates.close("effect")
     holder = worker(lease=2)
     result = queue.send(leased.s("key"))
@@ -56,18 +57,18 @@ def test_a_worker_frozen_past_its_lease_settles_nothing(worker, queue, gates):
     other = worker(lease=2)
     with pytest.raises(InDoubt):
         result.get(timeout=30)
-    doubt = IdempotencyRecord.objects.get()
-    assert doubt.state == State.IN_DOUBT
+    assert IdempotencyRecord.objects.get().state == State.IN_DOUBT
+    assert ParkedMessage.objects.count() == 1
     deliveries = len(gates.arrivals("end-leased"))
     gates.open("effect")
     holder.wake()
-    gates.wait_for_arrivals("end-leased", deliveries + 1)
+    # Its own end, and the answer to the message that was parked.
+    gates.wait_for_arrivals("end-leased", deliveries + 2)
     queue.wait_empty()
     assert other.running
-    assert effects("key", "settled") == 0
-    record = IdempotencyRecord.objects.get()
-    assert (record.state, record.claim_id) == (State.IN_DOUBT, doubt.claim_id)
-    assert ParkedMessage.objects.count() == 1
+    assert effects("key", "settled") == 1
+    assert IdempotencyRecord.objects.get().state == State.SUCCEEDED
+    assert ParkedMessage.objects.count() == 0
     assert (gates.directory / "outbox").read_text() == "key\n"
 
 

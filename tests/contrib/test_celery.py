@@ -2,6 +2,7 @@
 
 import functools
 import json
+import time
 import uuid
 from base64 import b64decode
 from datetime import timedelta
@@ -13,12 +14,13 @@ from celery.exceptions import Ignore, Reject, Retry
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from idempotency import TASK_ID, Leased, OnDoubt, Verdict, idempotent, resolution
+from idempotency import TASK_ID, Leased, OnDoubt, Verdict, idempotent, parking
 from idempotency.contrib.celery import Requeue
-from idempotency.exceptions import AlreadyRunning, InDoubt, KeyMissing, ResultNotStored
+from idempotency.exceptions import AlreadyRunning, Exhausted, InDoubt, KeyMissing, ResultNotStored
 from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyRecord, ParkedMessage
-from idempotency.resolution import resolve
+from idempotency.parking import Published
+from idempotency.resolution import allow_again, resolve
 from project.celery import app
 from tests.execution.bodies import (
     Gate,
@@ -226,6 +228,79 @@ def test_a_busy_message_that_cannot_be_published_is_given_back(deliver, messages
     assert messages() == []
 
 
+@pytest.fixture
+def long_ago():
+    """Headers of a message that has been deferred for more than a day."""
+    since = time.time() - timedelta(days=1, seconds=1).total_seconds()
+    return {"idempotency_deferred": 9000, "idempotency_deferred_since": since, "mine": 1}
+
+
+@pytest.mark.parametrize("chord", [None, "chord"])
+def test_a_message_deferred_for_too_long_is_parked_until_the_key_is_free(
+    chord, deliver, messages, long_ago
+):
+    gate = Gate()
+    options = {"headers": long_ago, "chord": chord and held.s("body")}
+    with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
+        _, error = deliver(transactional, "key", **options)
+        assert type(error) is (Ignore if chord else AlreadyRunning)
+        assert kinds() == ["deferred", "gave_up"]
+        assert ParkedMessage.objects.get().reason == "gave_up"
+        assert sweep().parked == Published()
+        assert messages() == []
+    assert sweep().parked == Published(published=1)
+    assert not ParkedMessage.objects.exists()
+    [(headers, args)] = messages()
+    assert (headers["id"], args, headers["mine"]) == ("the-task", ["key"], 1)
+    assert "idempotency_deferred_since" not in headers
+
+
+def test_a_message_waits_at_least_for_two_leases(deliver, messages, long_ago, settings):
+    settings.IDEMPOTENCY = {"LEASE": timedelta(days=1)}
+    gate = Gate()
+    with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
+        assert deliver(transactional, "key", headers=long_ago)[0] == "RETRY"
+    assert len(messages()) == 1
+
+
+def test_a_message_that_must_not_be_kept_never_gives_up(deliver, messages, long_ago, settings):
+    settings.IDEMPOTENCY = {"STORE_MESSAGE": False}
+    gate = Gate()
+    with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
+        assert deliver(transactional, "key", headers=long_ago)[0] == "RETRY"
+    [(headers, _)] = messages()
+    assert headers["idempotency_deferred_since"] == long_ago["idempotency_deferred_since"]
+
+
+@pytest.mark.parametrize("chord", [None, "chord"])
+def test_an_exhausted_message_waits_until_it_is_allowed_again(chord, deliver, messages):
+    deliver(transactional, "key", do=lambda: 1 / 0)
+    IdempotencyRecord.objects.update(exhausted_at=timezone.now(), deaths=3)
+    _, error = deliver(transactional, "key", chord=chord and held.s("body"))
+    assert type(error) is (Ignore if chord else Exhausted)
+    assert sweep().parked == Published()
+    assert allow_again(the_record().key_hash, reason="fixed") == Published(published=1)
+    [(headers, _)] = messages()
+    assert headers["id"] == "the-task"
+    assert deliver(transactional, "key") == ("SUCCESS", "effect")
+
+
+@pytest.mark.parametrize("links", [1, 2])
+def test_callbacks_keep_their_ids_through_replays(links, deliver, messages, queue):
+    def callbacks():
+        return [transactional.s().set(queue=queue.name) for _ in range(links)]
+
+    for _ in range(2):
+        deliver(transactional, "key", callbacks=callbacks())
+    ids = [headers["id"] for headers, _ in messages()]
+    assert ids[:links] == ids[links:]
+    assert len(set(ids)) == links
+    deliver(transactional, "key", callbacks=callbacks(), task_id="another")
+    assert not set(ids) & {headers["id"] for headers, _ in messages()}
+    deliver(transactional, "key", callbacks=[transactional.s().set(queue=queue.name, task_id="x")])
+    assert [headers["id"] for headers, _ in messages()] == ["x"]
+
+
 def test_a_run_that_lost_its_lease_lets_its_message_come_again(deliver, messages):
     def lose(self):
         IdempotencyRecord.objects.update(claim_id=uuid.uuid4())
@@ -354,15 +429,32 @@ def test_a_message_that_cannot_be_kept_says_so(deliver, caplog):
     chain = [transactional.s({object()}).set(task_id="next")]
     state, error = deliver(held, "key", do=make_doubt, chain=chain)
     assert (state, type(error)) == ("FAILURE", TimeoutError)
-    assert "send it again yourself" in caplog.text
+    assert "cannot be kept as JSON" in caplog.text
     assert the_record().state == "in_doubt"
+    done = resolve(the_record().key_hash, Verdict.happened(), reason="seen there")
+    assert done == Published(not_kept=1)
+    assert "Message the-task of key" in caplog.text
+    assert "send it again yourself" in caplog.text
+    assert not ParkedMessage.objects.exists()
+
+
+def test_no_argument_is_kept_of_a_message_that_must_not_be(deliver, settings, messages):
+    settings.IDEMPOTENCY = {"STORE_MESSAGE": False}
+    deliver(held, "key", do=make_doubt)
+    [parked] = ParkedMessage.objects.values_list("task_id", "message", "reason")
+    assert parked == ("the-task", None, "in_doubt")
+    # A chord that nobody will complete must not wait for ever.
+    assert deliver(held, "key", chord=held.s("body"))[0] == "FAILURE"
+    done = resolve(the_record().key_hash, Verdict.did_not_happen(), reason="not there")
+    assert done == Published(not_kept=1)
+    assert messages() == []
 
 
 def test_a_message_that_comes_back_into_doubt_while_it_is_published_is_kept(
     deliver, messages, monkeypatch
 ):
     deliver(held, "key", do=make_doubt)
-    publish = resolution.broker.publish
+    publish = parking.broker.publish
 
     def publish_and_run(message):
         publish(message)
@@ -371,7 +463,7 @@ def test_a_message_that_comes_back_into_doubt_while_it_is_published_is_kept(
         wait_until(lambda: the_record().attempt == 2 and waits_for_a_lock(), "the parking to wait")
 
     again = []
-    monkeypatch.setattr(resolution.broker, "publish", publish_and_run, raising=False)
+    monkeypatch.setattr(parking.broker, "publish", publish_and_run, raising=False)
     done = resolve(the_record().key_hash, Verdict.did_not_happen(), reason="not there")
     assert done.published == 1
     assert again[0].result()[0] == "FAILURE"
@@ -394,7 +486,7 @@ def test_a_message_whose_nested_call_is_in_doubt_waits_for_it(chord, deliver, me
 def test_a_doubt_resolved_before_its_message_was_parked_lets_it_come_again(
     deliver, messages, monkeypatch
 ):
-    park = resolution.park
+    park = parking.park
 
     def resolved_meanwhile(*args, **kwargs):
         key_hash = the_record().key_hash
@@ -402,7 +494,7 @@ def test_a_doubt_resolved_before_its_message_was_parked_lets_it_come_again(
             pass
         return park(*args, **kwargs)
 
-    monkeypatch.setattr(resolution, "park", resolved_meanwhile)
+    monkeypatch.setattr(parking, "park", resolved_meanwhile)
     assert deliver(held, "key", do=make_doubt)[0] == "RETRY"
     assert [headers["id"] for headers, _ in messages()] == ["the-task"]
 

@@ -1,9 +1,11 @@
 """Fixtures of the tests of both runners."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
+from idempotency import parking
 from idempotency.keys import Key
 
 
@@ -12,3 +14,11 @@ def no_locks(monkeypatch):
     """An engine whose advisory locks exclude nobody: the unique key stands alone."""
     numbers = itertools.count()
     monkeypatch.setattr(Key, "lock_numbers", property(lambda key: (next(numbers),)))
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """What is published instead of to a broker; a real one is in the acceptance tests."""
+    messages = []
+    monkeypatch.setattr(parking, "broker", SimpleNamespace(publish=messages.append))
+    return messages

@@ -10,6 +10,7 @@ from idempotency.calls import jobs
 from idempotency.exceptions import AlreadyRunning, InDoubt
 from idempotency.maintenance import Swept, sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
+from idempotency.parking import Published
 from idempotency.policies import Doubt
 from idempotency.resolution import resolve
 from tests.execution.bodies import Gate, kinds, the_record
@@ -112,7 +113,7 @@ def test_nobody_is_asked_while_the_provider_may_still_be_at_work(paid, provider)
     doubt(paid, "taken")
     with pytest.raises(AlreadyRunning, match="too early to ask"):
         paid[0](7)
-    assert sweep() == Swept(0, 0, 0, 0)
+    assert sweep() == Swept(0, 0, Published())
     assert provider.doubts == []
 
 
@@ -175,8 +176,8 @@ def test_the_claim_s_own_policy_decides_whether_anybody_is_asked(provider):
 def test_the_sweeper_asks(paid, provider):
     doubt(paid, "taken")
     let_time_pass()
-    assert sweep() == Swept(0, 1, 0, 0)
-    assert sweep() == Swept(0, 0, 0, 0)
+    assert sweep() == Swept(0, 1, Published())
+    assert sweep() == Swept(0, 0, Published())
     assert paid[0](7) == "told by the provider"
     assert provider.doubts[0].arguments is None
 
@@ -188,7 +189,7 @@ def test_the_sweeper_makes_silent_ends_visible(paid, provider):
     provider.verdict = Verdict.unknown()
     with gate.held(lambda: function(7)):
         let_time_pass()
-        assert sweep() == Swept(1, 0, 0, 0)
+        assert sweep() == Swept(1, 0, Published())
         assert the_record().state == "in_doubt"
     assert IdempotencyEvent.objects.filter(note="Found by the sweeper.").count() == 1
 
@@ -197,7 +198,7 @@ def test_a_doubt_of_an_unknown_task_stays(paid):
     doubt(paid, "taken")
     let_time_pass()
     jobs.pop("pay")
-    assert sweep() == Swept(0, 0, 0, 0)
+    assert sweep() == Swept(0, 0, Published())
 
 
 def test_unknown_is_no_resolution(paid):

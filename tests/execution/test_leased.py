@@ -3,7 +3,7 @@
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from smtplib import SMTPException, SMTPServerDisconnected
 
@@ -15,7 +15,7 @@ from django.test import override_settings
 from django.utils import timezone
 from psycopg import connect
 
-from idempotency import Leased, OnDoubt, Transactional, current_attempt, execute
+from idempotency import Leased, OnDoubt, Transactional, Verdict, current_attempt, execute
 from idempotency.exceptions import (
     AlreadyRunning,
     EffectNotMarked,
@@ -25,7 +25,9 @@ from idempotency.exceptions import (
     LeaseLost,
     ResultNotStorable,
 )
-from idempotency.models import IdempotencyRecord
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, Reason
+from idempotency.parking import park
+from idempotency.resolution import resolve
 from idempotency.storage.postgresql import PostgreSQL
 from tests.execution.bodies import (
     Gate,
@@ -277,15 +279,12 @@ def test_a_lock_timeout_does_not_keep_a_settlement_from_being_written():
 
 def test_a_claim_that_lapsed_after_its_effect_began_is_a_doubt():
     gate = Gate()
-    with gate.held(lambda: once(gate.pass_)) as other:
+    with gate.held(lambda: once(gate.pass_)):
         let_the_lease_run_out()
         with pytest.raises(InDoubt):
             once()
         assert the_record().state == "in_doubt"
-        gate.open()
-        assert isinstance(other.result(), LeaseLost)
-    assert the_record().state == "in_doubt"
-    assert kinds() == ["in_doubt", "lease_lost"]
+        assert kinds() == ["in_doubt"]
 
 
 def test_a_lease_renewed_since_it_was_seen_is_no_doubt(monkeypatch):
@@ -427,8 +426,7 @@ def test_a_body_that_hangs_becomes_visible():
         with pytest.raises(InDoubt):
             once()
 
-    with pytest.raises(LeaseLost):
-        once(body, hung)
+    assert once(body, hung).result is None  # it was not dead, and says so
 
 
 # -- settling ------------------------------------------------------------------------------------
@@ -489,22 +487,63 @@ def test_an_error_in_the_settling_block_takes_its_rows_with_it():
     assert the_record().state == "in_doubt"
 
 
-def test_a_holder_that_lost_its_lease_settles_nothing():
+@contextmanager
+def taken_for_dead(**ends):
+    """A holder whose lease has run out in its body; its call and its gate."""
     gate = Gate()
 
     def slow():
         gate.pass_()
-        with current_attempt().settling():
+        with ends.get("settling", nullcontext)():
             effect()
+        if "error" in ends:
+            raise ends["error"]
+        return "done"
 
-    with gate.held(lambda: once(slow)) as other:
+    with gate.held(lambda: once(slow, REFUSALS)) as holder:
         let_the_lease_run_out()
         with pytest.raises(InDoubt):
             once()
+        yield holder, gate
+
+
+SETTLING = {"settling": lambda: current_attempt().settling("done")}
+
+
+@pytest.mark.parametrize("ends", [{}, SETTLING])
+def test_a_holder_that_comes_back_ends_the_doubt_about_itself(ends, published):
+    with taken_for_dead(**ends) as (holder, gate):
+        park("default", the_record().key_hash, Reason.IN_DOUBT, task_id="a", message="a")
         gate.open()
-        assert isinstance(other.result(), LeaseLost)
-    assert effects() == 0
+        assert holder.result().result == "done"
+    assert (effects(), the_record().state, once().result) == (1, "succeeded", "done")
+    assert IdempotencyEvent.objects.get(kind="resolved").note == "Its own attempt has come back."
+    assert published == ["a"]
+
+
+def test_a_holder_that_comes_back_without_an_effect_ends_the_doubt_about_itself(published):
+    with taken_for_dead(error=KeyError("refused")) as (holder, gate):
+        park("default", the_record().key_hash, Reason.IN_DOUBT, task_id="a", message="a")
+        gate.open()
+        assert isinstance(holder.result(), KeyError)
+    assert the_record().state == "failed"
+    assert published == ["a"]
+
+
+def test_a_holder_that_comes_back_knowing_nothing_leaves_the_doubt():
+    with taken_for_dead(error=TimeoutError()) as (holder, gate):
+        gate.open()
+        assert isinstance(holder.result(), LeaseLost)
     assert the_record().state == "in_doubt"
+
+
+@pytest.mark.parametrize(("ends", "rows"), [({}, 1), (SETTLING, 0)])
+def test_a_holder_whose_doubt_was_resolved_settles_nothing(ends, rows):
+    with taken_for_dead(**ends) as (holder, gate):
+        resolve(the_record().key_hash, Verdict.did_not_happen(), reason="not seen there")
+        gate.open()
+        assert isinstance(holder.result(), LeaseLost)
+    assert (effects(), the_record().state) == (rows, "failed")
 
 
 def test_a_settlement_that_cannot_be_stored_does_not_begin():

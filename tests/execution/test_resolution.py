@@ -8,11 +8,12 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from idempotency import Leased, OnDoubt, Verdict, execute, resolution
+from idempotency import Leased, OnDoubt, Verdict, execute, parking
 from idempotency.exceptions import NotInDoubt, NotSettled, ResultNotStorable
 from idempotency.maintenance import Swept, sweep
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
-from idempotency.resolution import allow_again, park, publish_parked, resolve
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
+from idempotency.parking import Published, park, publish_parked
+from idempotency.resolution import allow_again, resolve
 from tests.execution.bodies import Gate, Thread, effect, effects, the_record, waits_for_a_lock
 from tests.harness.waiting import wait_until
 
@@ -31,14 +32,6 @@ def doubt():
     with pytest.raises(ZeroDivisionError):
         once(lambda: 1 / 0, retention=timedelta(days=90))
     return the_record().key_hash
-
-
-@pytest.fixture
-def published(monkeypatch):
-    """What is published instead of to a broker; a real one is in the acceptance tests."""
-    messages = []
-    monkeypatch.setattr(resolution, "broker", SimpleNamespace(publish=messages.append))
-    return messages
 
 
 def test_what_happened_is_answered_from_then_on(doubt):
@@ -89,7 +82,7 @@ def test_a_verdict_that_cannot_be_stored_changes_nothing(doubt):
 
 def test_parked_messages_are_published_and_forgotten(doubt, published):
     for task_id in ("a", "b", "a"):
-        assert park("default", doubt, 1, task_id=task_id, message=task_id)
+        assert park("default", doubt, Reason.IN_DOUBT, task_id=task_id, message=task_id)
     done = resolve(doubt, Verdict.happened(), reason="seen")
     assert (done.published, done.waiting) == (2, 0)
     assert published == ["a", "b"]
@@ -97,38 +90,40 @@ def test_parked_messages_are_published_and_forgotten(doubt, published):
 
 
 def test_a_message_whose_publishing_fails_is_kept(doubt, published, monkeypatch):
-    park("default", doubt, 1, task_id="a", message="a")
-    monkeypatch.setattr(resolution, "broker", None)
+    park("default", doubt, Reason.IN_DOUBT, task_id="a", message="a")
+    monkeypatch.setattr(parking, "broker", None)
     done = resolve(doubt, Verdict.happened(), reason="seen")
     assert (done.published, done.waiting) == (0, 1)
-    monkeypatch.setattr(resolution, "broker", SimpleNamespace(publish=published.append))
+    monkeypatch.setattr(parking, "broker", SimpleNamespace(publish=published.append))
     assert publish_parked(doubt).published == 1
     assert published == ["a"]
 
 
 def test_a_message_cannot_be_parked_once_the_doubt_is_resolved(doubt):
     resolve(doubt, Verdict.happened(), reason="seen")
-    assert park("default", doubt, 1, task_id="a", message="a") is False
+    assert park("default", doubt, Reason.IN_DOUBT, task_id="a", message="a") is False
     assert not ParkedMessage.objects.exists()
 
 
 def test_a_message_parked_while_the_doubt_is_being_resolved_is_not_forgotten(doubt):
     with transaction.atomic():  # somebody is resolving
         IdempotencyRecord.objects.in_doubt(doubt, None).resolve_as_happened(result=None)
-        with Thread(lambda: park("default", doubt, 1, task_id="a", message="a")) as parking:
+        with Thread(
+            lambda: park("default", doubt, Reason.IN_DOUBT, task_id="a", message="a")
+        ) as other:
             wait_until(waits_for_a_lock, "the parking to wait for the resolving")
             connection.connection.commit()
-            assert parking.result() is False
+            assert other.result() is False
 
 
 def test_the_sweeper_publishes_what_a_crash_left_behind(doubt, published, monkeypatch):
-    park("default", doubt, 1, task_id="a", message="a")
-    assert sweep().published == 0
-    monkeypatch.setattr(resolution, "broker", None)
+    park("default", doubt, Reason.IN_DOUBT, task_id="a", message="a")
+    assert sweep().parked == Published()
+    monkeypatch.setattr(parking, "broker", None)
     resolve(doubt, Verdict.happened(), reason="seen")
-    assert sweep().waiting == 1
-    monkeypatch.setattr(resolution, "broker", SimpleNamespace(publish=published.append))
-    assert sweep() == Swept(0, 0, 1, 0)
+    assert sweep().parked == Published(waiting=1)
+    monkeypatch.setattr(parking, "broker", SimpleNamespace(publish=published.append))
+    assert sweep() == Swept(0, 0, Published(published=1))
     assert published == ["a"]
 
 

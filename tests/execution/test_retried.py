@@ -97,7 +97,7 @@ def test_outside_of_the_provider_s_window_it_is_a_doubt(ended, provider):
         fail(provider)
     else:
         gate = Gate()
-        with gate.held(lambda: once(lambda: [provider.call(), gate.pass_()])) as dead:
+        with gate.held(lambda: once(lambda: [provider.call(), gate.pass_(), 1 / 0])) as dead:
             IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
             let_the_window_close()
             with pytest.raises(InDoubt):

@@ -27,12 +27,14 @@ class Worker(Process):
         visibility_timeout: int = 2,
         lease: float = 60,
         database: str | None = None,
+        **more: object,
     ) -> None:
         environment = {
             "TEST_QUEUE": queue,
             "VISIBILITY_TIMEOUT": str(visibility_timeout),
             "LEASE_SECONDS": str(lease),
             **gates.environment,
+            **{name: str(value) for name, value in more.items()},
         }
         if database:
             environment["DATABASE_URL"] = database

@@ -4,8 +4,8 @@ import pytest
 from django.urls import reverse
 
 from idempotency import Leased, OnDoubt, execute
-from idempotency.models import IdempotencyEvent, IdempotencyRecord
-from idempotency.resolution import park
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, Reason
+from idempotency.parking import park
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,7 @@ def records():
     with pytest.raises(ZeroDivisionError):
         execute(lambda: 1 / 0, key="second", scope="mails", policy=Leased(on_doubt=OnDoubt.HOLD))
     doubt = IdempotencyRecord.objects.get(state="in_doubt")
-    park("default", doubt.key_hash, 1, task_id="the-task", message="{}")
+    park("default", doubt.key_hash, Reason.IN_DOUBT, task_id="the-task", message="{}")
 
 
 def page(client, name, *args, **query):
