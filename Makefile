@@ -24,7 +24,7 @@ serve: .venv/installed ## Look at what the demo left: admin, worker and mail cat
 	@$(RUN) -m notifications.demo.serve
 
 test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest)
-	$(SERVERS) $(RUN) -m pytest -n auto $(ARGS)
+	$(SERVERS) $(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
 check: .venv/installed ## Format, lint, types, import contracts, Django's checks, migrations
 	.venv/bin/ruff format --check .

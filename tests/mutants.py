@@ -150,6 +150,20 @@ MUTANTS = [
         f"{CELERY} -k exhausted",
     ),
     Mutant(
+        "publish RabbitMQ's own notes again",
+        "contrib/celery.py",
+        "if not name.startswith(X_DEATH + without)",
+        "if not name.startswith(without)",
+        f"{CELERY} -k look_like_a_cycle",
+    ),
+    Mutant(
+        "delay by less than a second",
+        "contrib/celery.py",
+        "return max(1.0, pause * random.uniform(0.5, 1))",
+        "return pause * random.uniform(0.5, 1) / 2",
+        f"{CELERY} -k busy_message_is_published",
+    ),
+    Mutant(
         "give each replayed callback an id of its own",
         "contrib/celery.py",
         "    delivery.name_callbacks()",

@@ -1,5 +1,6 @@
 """Settings of the tests: of pytest itself and of every worker and process that a test starts."""
 
+import json
 import os
 from urllib.parse import urlsplit
 
@@ -14,6 +15,14 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 _FIRST = 2 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
 CELERY_BROKER_URL = urlsplit(CELERY_BROKER_URL)._replace(path=f"/{_FIRST}").geturl()
 CELERY_RESULT_BACKEND = urlsplit(CELERY_BROKER_URL)._replace(path=f"/{_FIRST + 1}").geturl()
+if "TEST_BROKER_URL" in os.environ:
+    CELERY_BROKER_URL = os.environ["TEST_BROKER_URL"]
+    CELERY_BROKER_TRANSPORT_OPTIONS = json.loads(os.environ["TEST_BROKER_OPTIONS"])
+# Celery prefers this to its setting. (celery/app/utils.py, Settings.broker_url)
+os.environ["CELERY_BROKER_URL"] = CELERY_BROKER_URL
+if os.environ.get("TEST_QUORUM"):
+    CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
+    CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"  # a direct exchange cannot delay there
 if "TEST_MAX_REDELIVERIES" in os.environ:
     IDEMPOTENCY = {**IDEMPOTENCY, "MAX_REDELIVERIES": int(os.environ["TEST_MAX_REDELIVERIES"])}
 # A worker's own queue, so that the steps of a chain come back to the test that sent it.

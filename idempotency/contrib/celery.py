@@ -41,10 +41,14 @@ DEFERRED = "idempotency_deferred"
 #: The header that says since when, in seconds since 1970.
 DEFERRED_SINCE = "idempotency_deferred_since"
 #: Seconds until the first deferral comes back, and at most.
-SHORTEST_DEFERRAL, LONGEST_DEFERRAL = 1.0, 30.0
+SHORTEST_DEFERRAL, LONGEST_DEFERRAL = 2.0, 30.0
 #: Seconds of the visibility timeout where the transport has one and none is set (Redis).
 VISIBILITY_TIMEOUT = 3600.0
 
+
+#: RabbitMQ's own notes on a message that waited in a queue for delays. Published again, they make
+#: it look like a cycle, and RabbitMQ drops it. (rabbitmq.com/docs/dlx, "Message Cycles")
+X_DEATH = ("x-death", "x-first-death-", "x-last-death-")
 
 #: Namespace of the ids of callbacks; a random UUID. (RFC 9562, section 5.5.)
 CALLBACKS = UUID("8f1c0c57-7d5e-4b7e-9d57-1a4b2f3d6c90")
@@ -111,11 +115,7 @@ class CeleryDelivery(Delivery):
         if not conf().STORE_MESSAGE:
             return None
         try:
-            headers = {
-                name: value
-                for name, value in (self._request.headers or {}).items()
-                if name not in (DEFERRED, DEFERRED_SINCE)
-            }
+            headers = self._headers(without=(DEFERRED, DEFERRED_SINCE))
             text: str = dumps(dict(self._copy(headers=headers)), serializer="json")[2]
         except EncodeError:
             logger.exception("Message %s cannot be kept as JSON.", self.task_id)
@@ -175,7 +175,7 @@ class CeleryDelivery(Delivery):
     def _defer(self, busy: Exception) -> BaseException:
         """Let the message come again later. It may be the only one left, so it is never dropped:
         the copy is published before this delivery ends, and without a copy it goes back itself."""
-        headers = dict(self._request.headers or {})
+        headers = self._headers()
         headers[DEFERRED] = count = headers.get(DEFERRED, 0) + 1
         headers.setdefault(DEFERRED_SINCE, time.time())
         countdown = self._countdown(count)
@@ -184,7 +184,7 @@ class CeleryDelivery(Delivery):
             copy.apply_async()
         except Exception:
             logger.exception("%s is given back to the broker, not deferred.", self.task_id)
-            time.sleep(SHORTEST_DEFERRAL)  # else a broken broker link makes a hot loop
+            time.sleep(1)  # else a broken broker link makes a hot loop
             return Requeue(str(busy), requeue=True)
         return Retry(f"Deferred: {busy}", exc=None, when=countdown, sig=copy)  # type: ignore[arg-type] # a float is Real
 
@@ -195,7 +195,13 @@ class CeleryDelivery(Delivery):
         visibility = float(options.get("visibility_timeout", VISIBILITY_TIMEOUT))
         longest = min(LONGEST_DEFERRAL, visibility / 2)
         pause = min(SHORTEST_DEFERRAL * 2.0 ** min(count - 1, 10), longest)
-        return pause * random.uniform(0.5, 1)  # noqa: S311 spreads the copies
+        # Native delayed delivery, for quorum queues, counts in whole seconds and refuses none.
+        # (kombu/transport/native_delayed_delivery.py, calculate_routing_key)
+        return max(1.0, pause * random.uniform(0.5, 1))  # noqa: S311 spreads the copies
+
+    def _headers(self, without: tuple[str, ...] = ()) -> dict[str, Any]:
+        headers = self._request.headers or {}
+        return {name: headers[name] for name in headers if not name.startswith(X_DEATH + without)}
 
     def _copy(self, **options: Any) -> Any:
         """The same message again: same id, retries, headers, chain, chord, links and queue."""

@@ -13,6 +13,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections
 
 from idempotency import execute
+from project.celery import app
 from tests.harness.gates import reach
 from tests.harness.waiting import wait_until
 from tests.jobs import tasks
@@ -89,3 +90,8 @@ def _one_of_many(
     results.put(outcome(attempt))
     if hold:
         count()
+
+
+def publish(signatures: list[dict[str, Any]]) -> list[str]:
+    """Publish each to the queue of this process's settings; their task ids."""
+    return [app.signature(each).apply_async().id for each in signatures]

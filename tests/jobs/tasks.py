@@ -1,5 +1,6 @@
 """Celery tasks that tests steer by gates and by their arguments."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,13 @@ from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent
 from idempotency.policies import Doubt
 from tests.harness.gates import DIRECTORY, reach
 from tests.jobs.models import Effect
+
+#: What must survive a deferral of a message.
+REQUEST = [
+    "id", "args", "kwargs", "retries", "root_id", "parent_id", "group", "group_index", "chord",
+    "chain", "callbacks", "errbacks", "expires", "timelimit", "shadow", "headers", "stamps",
+    "stamped_headers", "ignore_result", "replaced_task_nesting", "reply_to", "correlation_id",
+]  # fmt: skip
 
 
 def effect(key: str, note: str) -> None:
@@ -121,6 +129,16 @@ def announce_delivery(task: Task, **_: Any) -> None:
 @before_task_publish.connect
 def announce_publication(sender: str, **_: Any) -> None:
     reach(f"publish-{sender.rpartition('.')[2]}")
+
+
+@task_prerun.connect
+def note_request(task: Task, **_: Any) -> None:
+    """What a message was like when it came."""
+    if directory := os.environ.get(DIRECTORY):
+        fields = {name: getattr(task.request, name, None) for name in REQUEST}
+        fields |= {"priority": (task.request.delivery_info or {}).get("priority")}
+        with (Path(directory) / "requests").open("a") as lines:
+            lines.write(json.dumps(fields, default=str, sort_keys=True) + "\n")
 
 
 @task_postrun.connect

@@ -1,0 +1,218 @@
+"""Real brokers beside the embedded one: what a worker must be told to use each."""
+
+import json
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import psycopg
+import pytest
+from django.conf import settings
+from kombu import Connection
+from kombu.exceptions import OperationalError
+from pgmq.install import get_embedded_install_sql
+from psycopg.conninfo import make_conninfo
+
+from project.servers import Account, Server, is_root
+from project.services import throwaway_state
+from tests.harness.processes import database_url
+
+VISIBILITY_TIMEOUT = 6
+"""Seconds, where a broker has one: longer than these tests hold a message that is alive."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that answers, and how a process with the tests' settings reaches it."""
+
+    name: str
+    url: str
+    options: dict[str, object]
+    #: Whether it says of a message that it was delivered before.
+    flags: bool
+    quorum: bool = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "TEST_BROKER_URL": self.url,
+            "TEST_BROKER_OPTIONS": json.dumps(self.options),
+            "TEST_QUORUM": "1" if self.quorum else "",
+        }
+
+
+class RabbitMQ(Server):
+    """Debian's RabbitMQ as a private node. (The names: rabbitmq.com/docs/configure.)"""
+
+    name = "rabbitmq"
+    stop_signal = signal.SIGTERM
+    orphan_signal = signal.SIGTERM
+
+    @staticmethod
+    def program() -> Path:
+        """Where it is installed, or would be."""
+        return Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    @property
+    def _epmd_port(self) -> int:
+        return self.port + 1
+
+    def _prepare(self) -> None:
+        for name in ("home", "mnesia", "log"):
+            (self.state / name).mkdir(exist_ok=True)
+        (self.state / "enabled_plugins").write_text("[].")
+        if is_root():
+            account = pwd.getpwnam("rabbitmq")
+            self.account = Account(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
+            self.state.parent.chmod(0o711)
+            self.state.chmod(0o711)
+            for path in [self.state, *self.state.rglob("*")]:
+                shutil.chown(path, account.pw_uid, account.pw_gid)
+
+    def _spawn(self, log: BinaryIO) -> subprocess.Popen[bytes]:
+        configuration = {
+            "listeners.tcp.1": f"127.0.0.1:{self.port}",
+            "vm_memory_high_watermark.absolute": "512MiB",
+            "disk_free_limit.absolute": "50MB",
+            "log.file.level": "warning",
+        }
+        lines = "".join(f"{name} = {value}\n" for name, value in configuration.items())
+        (self.state / "rabbitmq.conf").write_text(lines)
+        environment = {
+            "HOME": self.state / "home",
+            "RABBITMQ_NODENAME": f"tests{self.port}@localhost",
+            "RABBITMQ_CONFIG_FILE": self.state / "rabbitmq.conf",
+            "RABBITMQ_MNESIA_BASE": self.state / "mnesia",
+            "RABBITMQ_LOG_BASE": self.state / "log",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": self.state / "enabled_plugins",
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_DIST_PORT": self.port + 20000,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "ERL_EPMD_PORT": self._epmd_port,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "LANG": "C.UTF-8",
+        }
+        given = [f"{name}={value}" for name, value in environment.items()]
+        return self._popen(["env", *given, str(self.program())], log)
+
+    def _answers(self) -> bool:
+        try:
+            with Connection(self.url, connect_timeout=2) as connection:
+                connection.ensure_connection(max_retries=1, timeout=2)
+        except OperationalError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        super().stop()
+        # The Erlang port mapper was started by the node, and outlives it.
+        mapper = ["epmd", "-port", str(self._epmd_port), "-kill"]
+        subprocess.run(mapper, check=False, capture_output=True)
+
+
+class Moto(Server):
+    """An emulator of SQS: the protocol is real, the service is not."""
+
+    name = "moto"
+    stop_signal = signal.SIGTERM
+    orphan_signal = signal.SIGKILL
+
+    @property
+    def url(self) -> str:
+        return f"sqs://key:secret@127.0.0.1:{self.port}"
+
+    def _prepare(self) -> None:
+        pass
+
+    def _spawn(self, log: BinaryIO) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        return self._popen(command, log)
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def started(server: type[Server]) -> Iterator[Server]:
+    with throwaway_state() as state:
+        running = server(state)
+        try:
+            running.start()
+            yield running
+        finally:
+            running.stop()
+
+
+@contextmanager
+def rabbitmq(*, quorum: bool) -> Iterator[Broker]:
+    if not RabbitMQ.program().exists():
+        pytest.skip("RabbitMQ is not installed: apt-get install rabbitmq-server")
+    with started(RabbitMQ) as server:
+        name = "RabbitMQ, quorum queues" if quorum else "RabbitMQ"
+        yield Broker(name, server.url, {"confirm_publish": True}, flags=True, quorum=quorum)
+
+
+@contextmanager
+def pgmq() -> Iterator[Broker]:
+    """The queues in a database of their own, on the tests' PostgreSQL."""
+    name = f"pgmq_{uuid.uuid4().hex}"
+    with psycopg.connect(database_url(), autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        try:
+            with psycopg.connect(make_conninfo(database_url(), dbname=name)) as queues:
+                queues.execute(get_embedded_install_sql())
+            options = {
+                # Not by the URL: over that, its client takes DATABASE_URL from the environment.
+                "conn_string": make_conninfo(database_url(), dbname=name),
+                "init_extension": False,
+                "visibility_timeout": VISIBILITY_TIMEOUT,
+                "wait_time_seconds": 1,
+            }
+            yield Broker("pgmq", "pgmq://", options, flags=False)
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def sqs() -> Iterator[Broker]:
+    with started(Moto) as server:
+        options = {
+            "region": "us-east-1",
+            "is_secure": False,
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "wait_time_seconds": 1,
+            "polling_interval": 0.1,
+        }
+        yield Broker("SQS against moto", server.url, options, flags=False)
+
+
+@contextmanager
+def valkey() -> Iterator[Broker]:
+    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | {"visibility_timeout": VISIBILITY_TIMEOUT}
+    yield Broker("Valkey", settings.CELERY_BROKER_URL, options, flags=True)
+
+
+BROKERS: dict[str, Callable[[], "ExitStack | object"]] = {
+    "valkey": valkey,
+    "rabbitmq": lambda: rabbitmq(quorum=False),
+    "rabbitmq-quorum": lambda: rabbitmq(quorum=True),
+    "pgmq": pgmq,
+    "sqs": sqs,
+}
