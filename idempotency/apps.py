@@ -16,3 +16,4 @@ class IdempotencyConfig(AppConfig):
     def ready(self) -> None:
         if find_spec("celery"):
             import_module("idempotency.contrib.celery")
+            import_module("idempotency.contrib.celery_checks")

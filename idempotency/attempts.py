@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from idempotency.exceptions import EffectNotMarked, IdempotencyError, NoAttempt
+from idempotency.exceptions import EffectNotMarked, NoAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +50,9 @@ class Delivery:
         return True
 
     def answer(
-        self, error: IdempotencyError, *, using: str, scope: str, defer_for: timedelta
+        self, error: Exception, *, using: str, scope: str, defer_for: timedelta
     ) -> BaseException:
-        """What to raise instead of an error of ours, when the message must not end with it."""
+        """What to raise instead of an error, when the message must not end with it."""
         return error
 
     def consumes_result(self) -> bool:

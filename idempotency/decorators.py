@@ -12,7 +12,6 @@ from idempotency import execution
 from idempotency.attempts import delivery_of
 from idempotency.calls import Call, Job, jobs
 from idempotency.conf import conf
-from idempotency.exceptions import IdempotencyError
 from idempotency.keys import OTHER_ARGUMENTS, Keying, KeySpec
 from idempotency.policies import (
     Leased,
@@ -103,7 +102,7 @@ def idempotent(
             )
             try:
                 result: R = execution.run(call).result
-            except IdempotencyError as error:
+            except Exception as error:
                 answer = delivery.answer(
                     error,
                     using=using or conf().DATABASE,

@@ -20,6 +20,9 @@ if "TEST_BROKER_URL" in os.environ:
     CELERY_BROKER_TRANSPORT_OPTIONS = json.loads(os.environ["TEST_BROKER_OPTIONS"])
 # Celery prefers this to its setting. (celery/app/utils.py, Settings.broker_url)
 os.environ["CELERY_BROKER_URL"] = CELERY_BROKER_URL
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {
+    "result_chord_ordered": "TEST_CHORD_UNORDERED" not in os.environ
+}
 if os.environ.get("TEST_QUORUM"):
     CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"  # a direct exchange cannot delay there

@@ -123,7 +123,7 @@ class CeleryDelivery(Delivery):
         return text
 
     def answer(
-        self, error: IdempotencyError, *, using: str, scope: str, defer_for: timedelta
+        self, error: Exception, *, using: str, scope: str, defer_for: timedelta
     ) -> BaseException:
         if self._request.is_eager:
             return error  # there is no message to come back
@@ -136,7 +136,8 @@ class CeleryDelivery(Delivery):
             return self._defer(error)
         if isinstance(error, InDoubt | Exhausted):
             return self._leave(error) if self._is_parked(error, using) else self._defer(error)
-        return error
+        made_doubt = self._parked and self.is_failure(error)
+        return self._leave(error) if made_doubt else error
 
     def _is_parked(self, error: IdempotencyError, using: str) -> bool:
         """Whether the message is safe; if not, park it: the error may be that of a nested call."""
@@ -166,7 +167,7 @@ class CeleryDelivery(Delivery):
         self._parked = True
         return True
 
-    def _leave(self, error: IdempotencyError) -> BaseException:
+    def _leave(self, error: Exception) -> BaseException:
         """End a delivery whose message is parked."""
         if self._request.chord and self._text is not None:
             return Ignore(str(error))  # its failure would fail the chord for good

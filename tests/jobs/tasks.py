@@ -51,6 +51,21 @@ def next_step(previous: Any, key: str) -> Any:
 
 
 @shared_task
+@idempotent(key="key")
+def collect(values: list[Any], key: str) -> list[Any]:
+    """The body of a chord."""
+    effect(key, f"collected {json.dumps(values)}")
+    return values
+
+
+@shared_task
+@idempotent(key="key", policy=Leased(on_doubt=OnDoubt.HOLD))
+def unclear(key: str) -> str:
+    """It makes a doubt."""
+    raise TimeoutError(key)
+
+
+@shared_task
 @idempotent(key="keys")
 def create(keys: list[str]) -> list[str]:
     """The first step of a fan-out: one row for each key."""

@@ -1,0 +1,135 @@
+"""Chains, groups and chords whose members are killed, duplicated, busy and in doubt."""
+
+import pytest
+from celery import chord, group
+
+from idempotency import Verdict
+from idempotency.models import IdempotencyRecord, ParkedMessage
+from idempotency.resolution import resolve
+from idempotency.states import State
+from tests.harness.waiting import wait_until
+from tests.harness.workers import kill_child
+from tests.jobs.models import Effect, effects
+from tests.jobs.tasks import collect, create, leased, next_step, transactional, unclear
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: What would differ if it were encoded anew by chance.
+VALUE = {"ü": [0.1 + 0.2, 2**70, None], "at": "2026-01-01T00:00:00Z"}
+
+
+def collected(key="body"):
+    notes = Effect.objects.filter(key=key).values_list("note", flat=True)
+    return [note for note in notes if note.startswith("collected")]
+
+
+def a_chord(*members):
+    return chord(group(*members), collect.s("body"))
+
+
+def assert_collected_once(queue, result, values):
+    assert result.get(timeout=60) == values
+    queue.wait_empty()
+    assert len(collected()) == 1
+
+
+def test_a_member_killed_after_its_part_was_counted_is_counted_once(worker, queue, gates):
+    gates.close("end-transactional")
+    worker()
+    result = queue.send(a_chord(transactional.s("a", VALUE), transactional.s("b", "b")))
+    kill_child(*gates.wait_for_arrivals("end-transactional"))
+    gates.open("end-transactional")
+    assert_collected_once(queue, result, [VALUE, "b"])
+    assert len(gates.arrivals("delivery-transactional")) == 3
+    assert (effects("a"), effects("b")) == (1, 1)
+
+
+def test_a_member_killed_between_its_commit_and_its_part_is_counted(worker, queue, gates, proxy):
+    commit = proxy.hold(after="COMMIT")
+    worker(database=proxy.url)
+    result = queue.send(a_chord(transactional.s("a", VALUE), transactional.s("b", "b")))
+    commit.wait_reached()
+    kill_child(*gates.arrivals("effect"))
+    assert_collected_once(queue, result, [VALUE, "b"])
+    assert (effects("a"), effects("b")) == (1, 1)
+
+
+def test_a_member_delivered_again_while_it_runs_is_counted_once(worker, queue, gates):
+    gates.close("effect")
+    for _ in range(2):
+        worker(visibility_timeout=2)
+    result = queue.send(a_chord(transactional.s("a", VALUE), next_step.s("b", "b")))
+    gates.wait_for_arrivals("delivery-transactional", 3, seconds=30)
+    assert collected() == []
+    gates.open("effect")
+    assert_collected_once(queue, result, [VALUE, "b"])
+    assert effects("a") == 1
+
+
+def test_two_chords_that_hold_one_key_both_complete(worker, queue, gates):
+    worker(concurrency=2)
+    one = queue.send(a_chord(transactional.s("a", VALUE), transactional.s("b", "b")))
+    assert one.get(timeout=60) == [VALUE, "b"]
+    two = queue.send(
+        chord(group(transactional.s("a", VALUE), transactional.s("c", "c")), collect.s("other"))
+    )
+    assert two.get(timeout=60) == [VALUE, "c"]
+    queue.wait_empty()
+    assert (len(collected()), len(collected("other")), effects("a")) == (1, 1, 1)
+
+
+def test_a_chord_body_that_is_killed_has_one_effect(worker, queue, gates):
+    gates.close("end-collect")
+    worker()
+    result = queue.send(a_chord(transactional.s("a", VALUE), transactional.s("b", "b")))
+    kill_child(*gates.wait_for_arrivals("end-collect"))
+    gates.open("end-collect")
+    assert_collected_once(queue, result, [VALUE, "b"])
+
+
+def test_a_chord_waits_for_a_member_in_doubt(worker, queue, gates):
+    gates.close("effect")
+    worker(lease=1)
+    result = queue.send(a_chord(leased.s("a"), next_step.s("b", "b")))
+    kill_child(*gates.wait_for_arrivals("effect"))
+    gates.open("effect")
+    wait_until(ParkedMessage.objects.exists, "the member to be parked", seconds=40)
+    queue.wait_empty()
+    assert not result.ready()
+    doubt = IdempotencyRecord.objects.get(state=State.IN_DOUBT)
+    resolve(doubt.key_hash, Verdict.happened("seen there"), reason="seen there")
+    assert_collected_once(queue, result, ["seen there", "b"])
+    assert (gates.directory / "outbox").read_text() == "a\n"
+
+
+def test_a_member_that_makes_a_doubt_does_not_fail_its_chord(worker, queue):
+    worker()
+    result = queue.send(a_chord(unclear.s("a"), next_step.s("b", "b")))
+    wait_until(ParkedMessage.objects.exists, "the member to be parked")
+    queue.wait_empty()
+    assert not result.ready()
+    doubt = IdempotencyRecord.objects.get(state=State.IN_DOUBT)
+    resolve(doubt.key_hash, Verdict.happened("seen there"), reason="seen there")
+    assert_collected_once(queue, result, ["seen there", "b"])
+
+
+def test_a_chain_whose_middle_is_killed_goes_on_once(worker, queue, gates):
+    gates.close("end-next_step", after=0)
+    worker()
+    chain = transactional.s("a", VALUE) | next_step.s("b") | collect.s("body")
+    result = queue.send(chain)
+    kill_child(*gates.wait_for_arrivals("end-next_step"))
+    gates.open("end-next_step")
+    assert_collected_once(queue, result, VALUE)
+    assert (effects("a"), effects("b", "next step")) == (1, 1)
+
+
+def test_a_chord_inside_of_a_chain_completes_once(worker, queue, gates):
+    gates.close("end-create", after=0)
+    worker()
+    members = group(next_step.s("a"), next_step.s("b"))
+    result = queue.send(create.s(["x"]) | members | collect.s("body"))
+    kill_child(*gates.wait_for_arrivals("end-create"))
+    gates.open("end-create")
+    assert_collected_once(queue, result, [["x"], ["x"]])
+    assert (effects("a", "next step"), effects("b", "next step")) == (1, 1)
