@@ -4,7 +4,7 @@ RUN := .venv/bin/python
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check format mutants clean
+.PHONY: help install demo serve test oldest check format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,18 @@ serve: .venv/installed ## Look at what the demo left: admin, worker and mail cat
 test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest)
 	$(SERVERS) $(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
 
+oldest: .venv-celery-oldest/installed ## Run Celery's tests against the oldest Celery supported
+	.venv-celery-oldest/bin/python -m project.services run --throwaway \
+	    .venv-celery-oldest/bin/python -m pytest -n auto --dist loadgroup \
+	    tests/contrib tests/acceptance -k "not pgmq and not sqs and not rabbitmq" $(ARGS)
+
+.venv-celery-oldest/installed: requirements.txt tests/celery-oldest.txt
+	$(PYTHON) -m venv .venv-celery-oldest
+	grep -v '^celery\[' requirements.txt > .venv-celery-oldest/requirements.txt
+	.venv-celery-oldest/bin/pip install --quiet --disable-pip-version-check \
+	    --requirement .venv-celery-oldest/requirements.txt --requirement tests/celery-oldest.txt
+	@touch $@
+
 check: .venv/installed ## Format, lint, types, import contracts, Django's checks, migrations
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -42,4 +54,4 @@ mutants: .venv/installed ## Break the app line by line, and see a test fail for 
 
 clean: ## Remove what the targets made, the demo's servers and their data too
 	-$(RUN) -m project.services clean
-	rm -rf .venv .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-celery-oldest .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -4,6 +4,8 @@ A delivery that finds a doubt does not run the body; nor does the replay after s
 the doubt with "it happened".
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 
 from celery import Task

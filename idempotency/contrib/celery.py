@@ -42,8 +42,8 @@ DEFERRED = "idempotency_deferred"
 DEFERRED_SINCE = "idempotency_deferred_since"
 #: Seconds until the first deferral comes back, and at most.
 SHORTEST_DEFERRAL, LONGEST_DEFERRAL = 2.0, 30.0
-#: Seconds of the visibility timeout where the transport has one and none is set (Redis).
-VISIBILITY_TIMEOUT = 3600.0
+#: Seconds of the visibility timeout where none is set: SQS and pgmq; Redis has an hour.
+VISIBILITY_TIMEOUT = 1800.0
 
 
 #: RabbitMQ's own notes on a message that waited in a queue for delays. Published again, they make
@@ -193,7 +193,7 @@ class CeleryDelivery(Delivery):
         """Seconds: growing, spread, and below the visibility timeout, after which a transport
         that has one would deliver the waiting copy a second time."""
         options = self._task.app.conf.broker_transport_options or {}
-        visibility = float(options.get("visibility_timeout", VISIBILITY_TIMEOUT))
+        visibility = float(options.get("visibility_timeout") or VISIBILITY_TIMEOUT)
         longest = min(LONGEST_DEFERRAL, visibility / 2)
         pause = min(SHORTEST_DEFERRAL * 2.0 ** min(count - 1, 10), longest)
         # Native delayed delivery, for quorum queues, counts in whole seconds and refuses none.
@@ -206,6 +206,8 @@ class CeleryDelivery(Delivery):
 
     def _copy(self, **options: Any) -> Any:
         """The same message again: same id, retries, headers, chain, chord, links and queue."""
+        if self._request.ignore_result:
+            options["ignore_result"] = True  # forgotten before Celery 5.7
         return self._task.signature_from_request(self._request, **options)
 
 
