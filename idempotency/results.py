@@ -75,6 +75,9 @@ def _plain(value: object, where: Where) -> object:
         return _plain_dict(value, where)
     if isinstance(value, list | tuple):
         return [_plain(item, (*where, index)) for index, item in enumerate(value)]
+    dump = getattr(value, "model_dump", None)
+    if dump is not None:  # a pydantic model, as Celery's pydantic=True sends it
+        return _plain(dump(mode="json"), where)
     for known, (write, _) in _FORMS.items():
         if issubclass(kind, known):
             return {"__type__": known.__name__, "__value__": write(value)}

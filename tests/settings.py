@@ -23,6 +23,11 @@ os.environ["CELERY_BROKER_URL"] = CELERY_BROKER_URL
 CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {
     "result_chord_ordered": "TEST_CHORD_UNORDERED" not in os.environ
 }
+CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = "TEST_NO_ACK_ON_TIMEOUT" not in os.environ
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("TEST_SOFT_SHUTDOWN", 0))
+if "TEST_RETRY_ON_WORKER_LOST" in os.environ:
+    CELERY_TASK_REJECT_ON_WORKER_LOST = False
+    CELERY_TASK_RETRY_ON_WORKER_LOST = True
 if os.environ.get("TEST_QUORUM"):
     CELERY_TASK_DEFAULT_QUEUE_TYPE = "quorum"
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"  # a direct exchange cannot delay there

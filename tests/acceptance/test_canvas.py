@@ -10,7 +10,15 @@ from idempotency.states import State
 from tests.harness.waiting import wait_until
 from tests.harness.workers import kill_child
 from tests.jobs.models import Effect, effects
-from tests.jobs.tasks import collect, create, leased, next_step, transactional, unclear
+from tests.jobs.tasks import (
+    collect,
+    create,
+    leased,
+    next_step,
+    replacing,
+    transactional,
+    unclear,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -133,3 +141,16 @@ def test_a_chord_inside_of_a_chain_completes_once(worker, queue, gates):
     gates.open("end-create")
     assert_collected_once(queue, result, [["x"], ["x"]])
     assert (effects("a", "next step"), effects("b", "next step")) == (1, 1)
+
+
+def test_a_replaced_task_that_is_killed_is_replaced_once(worker, queue, gates):
+    gates.close("end-replacing", after=0)
+    worker()
+    result = queue.send(replacing.s("key"))
+    kill_child(*gates.wait_for_arrivals("end-replacing"))
+    gates.open("end-replacing")
+    assert result.get(timeout=40) == "value"
+    gates.wait_for_arrivals("end-next_step", 2)
+    queue.wait_empty()
+    assert effects("key", "next step") == 1
+    assert effects("key", "replacing") == 0  # rolled back: that body never ended

@@ -27,6 +27,7 @@ class Worker(Process):
         visibility_timeout: int = 2,
         lease: float = 60,
         database: str | None = None,
+        pool: str = "prefork",
         **more: object,
     ) -> None:
         environment = {
@@ -39,6 +40,7 @@ class Worker(Process):
         if database:
             environment["DATABASE_URL"] = database
         command = ["-m", "celery", "-A", "project", "worker", "-Q", queue, "-c", str(concurrency)]
+        command += ["-P", pool]
         command += ["-n", f"{log.stem}@%h", "--loglevel", "INFO"]
         # They only wait for other workers to answer.
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import Task, shared_task
 from celery.signals import before_task_publish, task_postrun, task_prerun
+from pydantic import BaseModel
 
 from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent
 from idempotency.policies import Doubt
@@ -40,6 +41,16 @@ def transactional(key: str, value: Any = None) -> Any:
     effect(key, "effect")
     reach("effect")
     return value
+
+
+@shared_task(default_retry_delay=1)
+@idempotent(key="key")
+def retried_when_lost(key: str) -> str:
+    """Where Celery retries a task whose process is lost."""
+    reach("body")
+    effect(key, "effect")
+    reach("effect")
+    return "value"
 
 
 @shared_task
@@ -159,3 +170,23 @@ def note_request(task: Task, **_: Any) -> None:
 @task_postrun.connect
 def announce_end(task: Task, **_: Any) -> None:
     reach(f"end-{task.__name__}")
+
+
+class Order(BaseModel):
+    number: int
+
+
+@shared_task(pydantic=True)
+@idempotent(key="order.number")
+def validated(order: Order) -> Order:
+    """Celery gives it a model, and takes one."""
+    effect(str(order.number), "validated")
+    return order
+
+
+@shared_task(bind=True)
+@idempotent(key="key")
+def replacing(self: Task, key: str) -> Any:
+    """Another task does the rest, under the same task id."""
+    effect(key, "replacing")
+    raise self.replace(next_step.s("value", key))
