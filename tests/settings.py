@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from project.settings import *  # noqa: F403 a settings module is extended like this
 from project.settings import CELERY_BROKER_URL, IDEMPOTENCY, INSTALLED_APPS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.jobs"]
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.jobs", "tests.story"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # Two databases of the broker's server for each process of pytest-xdist: one for messages, since
