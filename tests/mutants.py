@@ -46,6 +46,7 @@ RETRIED = "tests/execution/test_retried.py"
 RESOLUTION = "tests/execution/test_resolution.py"
 CELERY = "tests/contrib/test_celery.py"
 REPLIES = "tests/faults/test_lost_replies.py"
+STATISTICS = "tests/operations/test_statistics.py"
 DEATHS = "tests/execution/test_deaths.py"
 LIMIT = "tests/concurrency/test_soft_time_limit.py"
 KEYS = "tests/unit/test_keys.py"
@@ -627,6 +628,48 @@ MUTANTS = [
         "if self._request.chord and self._text is not None:",
         "if False:",
         f"{CELERY} -k chord",
+    ),
+    Mutant(
+        "count a failure as a duplicate",
+        "statistics.py",
+        'duplicates=Count("id", filter=Q(kind=Kind.DUPLICATE)),',
+        'duplicates=Count("id"),',
+        f"{STATISTICS} -k run_that_failed",
+    ),
+    Mutant(
+        "count every duplicate as flagged by the broker",
+        "statistics.py",
+        "filter=Q(kind=Kind.DUPLICATE, redelivered=True)",
+        "filter=Q(kind=Kind.DUPLICATE)",
+        f"{STATISTICS} -k duplicates_of_a_worker",
+    ),
+    Mutant(
+        "count a message each time that it waits",
+        "statistics.py",
+        "kind__in=[Kind.DUPLICATE, Kind.FAILED]",
+        "kind__in=[Kind.DUPLICATE, Kind.FAILED, Kind.DEFERRED]",
+        f"{STATISTICS} -k waited_for_its_key",
+    ),
+    Mutant(
+        "count successes from before the period",
+        "statistics.py",
+        "state=State.SUCCEEDED, settled_at__gte=begin",
+        "state=State.SUCCEEDED",
+        f"{STATISTICS} -k before_the_period",
+    ),
+    Mutant(
+        "count duplicates from before the period",
+        "statistics.py",
+        "Kind.FAILED], at__gte=begin",
+        "Kind.FAILED]",
+        f"{STATISTICS} -k before_the_period",
+    ),
+    Mutant(
+        "take a sampled storm for all there was",
+        "statistics.py",
+        "is_lower_bound=scope in sampled",
+        "is_lower_bound=False",
+        f"{STATISTICS} -k storm",
     ),
 ]
 
