@@ -3,7 +3,6 @@
 import re
 import sys
 import types
-from pathlib import Path
 
 import pytest
 from django.core import mail
@@ -12,12 +11,13 @@ from django.test import override_settings
 from django.utils import timezone
 
 from idempotency.models import IdempotencyRecord
+from tests.docs.blocks import ROOT, python_blocks
 from tests.execution.bodies import effects
 from tests.jobs.models import Effect
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = ROOT / "README.md"
 TEXT = README.read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+BLOCKS = python_blocks(README)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -17,12 +17,12 @@ def complete(event: Event) -> Event:
     """Two writes that belong together."""
     pk = event["execution"]
     reach("body")
-    Change.objects.create(execution_id=pk, status="completed")
+    change = Change.objects.create(execution_id=pk, status="completed")
     reach("written")
     execution = Execution.objects.get(pk=pk)
     execution.status = "completed"
     execution.save()
-    return {"execution": pk, "status": execution.status}
+    return {"execution": pk, "change": change.pk}
 
 
 @shared_task

@@ -1,0 +1,47 @@
+"""Every page in docs/ runs from top to bottom, and its own tests pass."""
+
+import re
+import sys
+import types
+from functools import cache
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.blocks import ROOT, python_blocks
+from tests.story import models
+
+PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if python_blocks(page))
+TESTS = [
+    pytest.param(page, name, id=f"{page.stem}-{name}")
+    for page in PAGES
+    for code in python_blocks(page)
+    for name in re.findall(r"^def (test_\w+)", code, re.MULTILINE)
+]
+
+pytestmark = pytest.mark.django_db
+
+
+@cache  # Celery knows a task of a page by one name
+def names_of(page: Path) -> dict[str, Any]:
+    """Run the blocks of a page, for a reader who has an app ``executions``; their names."""
+    names = {"__name__": f"docs_{page.stem.replace('-', '_')}"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "executions", types.ModuleType("executions"))
+        patch.setitem(sys.modules, "executions.models", models)
+        for code in python_blocks(page):
+            exec(compile(code, page.name, "exec"), names)  # noqa: S102 this is what the test is for
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page):
+    names_of(page)
+
+
+@pytest.mark.parametrize(("page", "name"), TESTS)
+def test_a_test_on_a_page_passes(page, name, request):
+    test = names_of(page)[name]
+    test(**{fixture: request.getfixturevalue(fixture) for fixture in signature(test).parameters})
