@@ -1,20 +1,15 @@
 """One delivery at a time through Celery's own tracer, with a real broker behind it."""
 
-import functools
-import json
 import time
 import uuid
-from base64 import b64decode
 from datetime import timedelta
 
 import pytest
-from celery import shared_task
-from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject, Retry
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from idempotency import TASK_ID, Leased, OnDoubt, Verdict, idempotent, parking
+from idempotency import Verdict, parking
 from idempotency.contrib.celery import Requeue
 from idempotency.exceptions import AlreadyRunning, Exhausted, InDoubt, KeyMissing, ResultNotStored
 from idempotency.maintenance import sweep
@@ -22,6 +17,18 @@ from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.parking import Published
 from idempotency.resolution import allow_again, resolve
 from project.celery import app
+from tests.contrib.deliveries import (
+    asked,
+    asking,
+    body,
+    by_message,
+    decorated,
+    held,
+    nesting,
+    retrying,
+    silent,
+    transactional,
+)
 from tests.execution.bodies import (
     Gate,
     Thread,
@@ -34,112 +41,6 @@ from tests.execution.bodies import (
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-HOLD = Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(minutes=1), no_effect_errors=(KeyError,))
-
-#: What the body of the next delivery does.
-body = {"do": effect}
-asked = []
-
-
-@shared_task(name="transactional")
-@idempotent(key="key", scope="transactional")
-def transactional(key):
-    return body["do"]()
-
-
-def timed(function):
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        return function(*args, **kwargs)
-
-    return wrapper
-
-
-@shared_task(name="decorated")
-@timed
-@idempotent(key="key", scope="decorated")
-@timed
-def decorated(key):
-    return body["do"]()
-
-
-@shared_task(name="nesting", bind=True)
-@idempotent(key="key", scope="nesting", policy=Leased(on_doubt=OnDoubt.HOLD, marks_effect=True))
-def nesting(self, key):
-    return held.run(key)
-
-
-@shared_task(name="retrying", bind=True, autoretry_for=(Exception,), retry_backoff=False)
-@idempotent(key="key", scope="retrying")
-def retrying(self, key):
-    return body["do"](self)
-
-
-@shared_task(name="held", bind=True)
-@idempotent(key="key", scope="held", policy=HOLD)
-def held(self, key):
-    return body["do"](self)
-
-
-def ask(doubt):
-    asked.append(doubt)
-    return Verdict.happened("asked")
-
-
-@shared_task(name="asking", bind=True)
-@idempotent(key="key", scope="asking", policy=Leased(on_doubt=ask))
-def asking(self, key):
-    return body["do"](self)
-
-
-@shared_task(name="by_message")
-@idempotent(key=TASK_ID, scope="by_message")
-def by_message():
-    return body["do"]()
-
-
-@shared_task(name="silent")
-@idempotent(key="key", scope="silent", store_result=False)
-def silent(key):
-    return effect()
-
-
-@pytest.fixture
-def deliver(queue):
-    """Deliver a message: what became of it, as (state, value)."""
-
-    def deliver(task, *args, do=effect, task_id="the-task", **request):
-        body["do"] = do
-        request = {
-            "delivery_info": {"exchange": "", "routing_key": queue.name, "redelivered": False},
-            "headers": {},
-            "hostname": "test",
-            "id": task_id,
-            "is_eager": False,
-            "retries": 0,
-        } | request
-        traced = build_tracer(task.name, task, app=app)(task_id, args, {}, request)
-        return (traced.info.state, traced.info.retval) if traced.info else ("SUCCESS", traced[0])
-
-    yield deliver
-    with app.connection_for_write() as connection:
-        connection.default_channel.client.delete(queue.name)
-
-
-@pytest.fixture
-def messages(queue):
-    """Take what lies in the queue: a list of (headers, args)."""
-
-    def take():
-        with app.connection_for_read() as connection:
-            client = connection.default_channel.client
-            raw = [json.loads(message) for message in client.lrange(queue.name, 0, -1)]
-            client.delete(queue.name)
-        return [(m["headers"], json.loads(b64decode(m["body"]))[0]) for m in reversed(raw)]
-
-    return take
-
 
 # -- the message's identity ----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from idempotency import exceptions
 from tests.docs.blocks import ROOT, python_blocks
 from tests.story import models
 
@@ -45,3 +46,21 @@ def test_every_block_of_a_page_runs(page):
 def test_a_test_on_a_page_passes(page, name, request):
     test = names_of(page)[name]
     test(**{fixture: request.getfixturevalue(fixture) for fixture in signature(test).parameters})
+
+
+def test_every_test_that_a_page_names_is_there():
+    """A row whose test was renamed or dropped promises what nobody runs."""
+    tests = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    known = set(tests) | set(re.findall(r"def (test_\w+)\(", "".join(tests.values())))
+    named = {
+        (page.name, name)
+        for page in (ROOT / "docs").rglob("*.md")
+        for name in re.findall(r"`(?:tests/[\w/]*)?(test_\w+(?:\.py)?)`", page.read_text())
+    }
+    assert {each for each in named if each[1] not in known} == set()
+
+
+def test_the_celery_page_has_a_row_for_each_of_our_exceptions():
+    page = (ROOT / "docs/reference/celery.md").read_text()
+    ours = {name for name, kind in vars(exceptions).items() if isinstance(kind, type)}
+    assert {name for name in ours - {"IdempotencyError"} if f"`{name}`" not in page} == set()
