@@ -25,7 +25,7 @@ class CampaignAdmin(ReadOnly):
 
 @admin.register(Message)
 class MessageAdmin(ReadOnly):
-    list_display = ["recipient", "subject", "status", "answer", "sent_at", "campaign"]
-    list_filter = ["status", "campaign"]
+    list_display = ["recipient", "channel", "subject", "status", "answer", "sent_at", "campaign"]
+    list_filter = ["status", "channel", "campaign"]
     list_select_related = ["campaign"]
     search_fields = ["recipient", "subject"]

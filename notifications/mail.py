@@ -1,6 +1,6 @@
 """The gateway to the mail server. It tells what was certainly not sent from what is unknown."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from smtplib import SMTPDataError, SMTPHeloError, SMTPRecipientsRefused, SMTPSenderRefused
 from uuid import UUID
@@ -10,19 +10,21 @@ from django.core import mail
 from django.core.mail import EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 
+from notifications.answers import NotSent, Refused, Unavailable
 from notifications.models import Message
 
 
-class NotSent(Exception):
-    """The mail server certainly did not take the message."""
+@contextmanager
+def ready(message: Message, provider_key: UUID) -> Iterator[Callable[[], None]]:
+    """All but sent: the block gets what is left to do. See `open_connection` and `build`."""
+    with open_connection() as connection:
+        built = build(message, provider_key)
+        yield lambda: send(built, connection)
 
 
-class Refused(NotSent):
-    """It never will: trying again gives the same answer."""
-
-
-class Unavailable(NotSent):
-    """Not now: it may take the message later."""
+def message_id(provider_key: UUID) -> str:
+    """The ``Message-ID`` of a mail, by which a mail server's log knows it."""
+    return f"<idem.{provider_key.hex}@notifications.example>"
 
 
 def build(message: Message, provider_key: UUID) -> EmailMultiAlternatives:
@@ -36,7 +38,7 @@ def build(message: Message, provider_key: UUID) -> EmailMultiAlternatives:
         message.body,
         to=[message.recipient],
         headers={
-            "Message-ID": f"<idem.{provider_key.hex}@notifications.example>",
+            "Message-ID": message_id(provider_key),
             "X-Idempotency-Key": str(provider_key),
         },
     )

@@ -1,7 +1,15 @@
 """A campaign and its messages, one recipient each."""
 
+from urllib.parse import urlsplit
+
+from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import ProhibitNullCharactersValidator
+from django.core.validators import (
+    EmailValidator,
+    MaxLengthValidator,
+    ProhibitNullCharactersValidator,
+    URLValidator,
+)
 from django.db import models
 from django.utils import timezone
 
@@ -31,6 +39,23 @@ def storable(text: str) -> None:
         raise ValidationError("Must be valid UTF-8.") from None
 
 
+def reachable(recipient: str) -> None:
+    """Refuse what is neither a mail address nor an http(s) URL.
+
+    Raises:
+        ValidationError: It is neither, or a URL that cannot be sent to as it stands.
+    """
+    if "://" not in recipient:
+        EmailValidator()(recipient)
+        MaxLengthValidator(254)(recipient)  # RFC 5321, with the erratum 1690
+        return
+    URLValidator(schemes=["http", "https"])(recipient)
+    if not recipient.isascii():
+        raise ValidationError("Write the URL in ASCII: punycode and %-escapes.")
+    if "@" in urlsplit(recipient).netloc:
+        raise ValidationError("A URL must not hold a user name or a password.")
+
+
 class Campaign(models.Model):
     """The messages of one file."""
 
@@ -55,11 +80,35 @@ class Status(models.TextChoices):
     UNKNOWN = "unknown", "unknown: sent or not"
 
 
+class Channel(models.TextChoices):
+    """How a message is sent, and with it what is promised. One task for each."""
+
+    MAIL = "mail"
+    KEYED = "keyed", "webhook, honours the key"
+    ASKED = "asked", "webhook, can be asked"
+
+    @classmethod
+    def of(cls, recipient: str) -> "Channel":
+        """The channel to a recipient, by what the settings know of it.
+
+        A webhook that promises nothing is `ASKED` in vain: a doubt about it waits for an operator.
+        """
+        if "://" not in recipient:
+            return cls.MAIL
+        host = urlsplit(recipient).netloc.lower()
+        return cls.KEYED if host in settings.WEBHOOKS_HONOUR_KEY else cls.ASKED
+
+
 class Message(models.Model):
-    """One mail to one recipient, so that one answer of the mail server says all about it."""
+    """One message to one recipient, so that one answer of the other side says all about it.
+
+    Its channel is chosen once, when it is created. Read from the settings at each sending, a
+    change of them would send the same message by another task, whose records do not know it.
+    """
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="messages")
-    recipient = models.EmailField(validators=[storable])
+    recipient = models.CharField(max_length=2000, validators=[storable, reachable])
+    channel = models.CharField(max_length=5, choices=Channel.choices, default=Channel.MAIL)
     subject = models.CharField(max_length=255, validators=[storable, one_line])
     body = models.TextField(validators=[storable])
     status = models.CharField(max_length=8, choices=Status.choices, default=Status.PENDING)

@@ -1,7 +1,7 @@
-"""What the body of ``send_message`` cannot show, because it did not run or was cut off.
+"""What the body of a sending task cannot show, because it did not run or was cut off.
 
-A delivery that finds a doubt does not run the body; nor does the replay after somebody resolved
-the doubt with "it happened".
+A delivery that finds a doubt does not run the body; nor does the replay after somebody, or who was
+asked, resolved the doubt with "it happened".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from celery.signals import task_postrun
 from celery.states import FAILURE, SUCCESS
 
 from notifications.models import Message, Status
-from notifications.tasks import send_message
+from notifications.tasks import SENDERS
 
 
 @task_postrun.connect
@@ -27,7 +27,7 @@ def show_how_it_ended(
     **_: object,
 ) -> None:
     """Write the status of the message when its delivery ends."""
-    if task.name != send_message.name:
+    if task.name not in {sender.name for sender in SENDERS.values()}:
         return
     [message_id] = [*args, *kwargs.values()]
     for message in Message.objects.filter(pk=message_id).exclude(status=Status.SENT):

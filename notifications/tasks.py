@@ -1,10 +1,21 @@
-"""From the rows of a file to mails: one task per promise."""
+"""From the rows of a file to messages that are sent: one task per promise."""
 
-from celery import shared_task
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from celery import Task, shared_task
 
 from idempotency import Leased, OnDoubt, current_attempt, idempotent
-from notifications.mail import NotSent, Unavailable, build, open_connection, send
-from notifications.models import Message, Status
+from idempotency.maintenance import sweep
+from notifications import mail, webhook
+from notifications.answers import NotSent, Unavailable, Unknown
+from notifications.asking import ask_mail_server, ask_receiver
+from notifications.models import Channel, Message, Status
+
+Gateway = Callable[[Message, UUID], AbstractContextManager[Callable[[], None]]]
 
 
 @shared_task(acks_late=True, reject_on_worker_lost=True)
@@ -15,7 +26,10 @@ def create_messages(campaign_id: int, part: int, rows: list[dict[str, str]]) -> 
     `Transactional`, the default: the messages and the record commit together, or not at all. The
     rows are no part of the key but are compared: the same part with other rows is refused.
     """
-    messages = [Message(campaign_id=campaign_id, **row) for row in rows]
+    messages = [
+        Message(campaign_id=campaign_id, channel=Channel.of(row["recipient"]), **row)
+        for row in rows
+    ]
     return [message.pk for message in Message.objects.bulk_create(messages)]
 
 
@@ -26,33 +40,82 @@ def enqueue_each(message_ids: list[int]) -> None:
     It is the next step of a chain, not an ``on_commit`` hook of `create_messages`: the result is
     replayed after a crash, so that this runs again, and a hook would be lost.
     """
+    channels = dict(Message.objects.filter(pk__in=message_ids).values_list("pk", "channel"))
     for message_id in message_ids:
-        send_message.delay(message_id)
+        SENDERS[Channel(channels[message_id])].delay(message_id)
 
 
-@shared_task(
-    acks_late=True,
-    reject_on_worker_lost=True,
-    autoretry_for=(Unavailable,),  # never what is unknown: nothing is repeated blindly
-    max_retries=8,
-    retry_backoff=2,
-    retry_backoff_max=30,  # seconds; below the broker's visibility timeout
-)
+_LATE: dict[str, Any] = {
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "max_retries": 8,
+    "retry_backoff": 2,
+    "retry_backoff_max": 30,  # seconds; below the broker's visibility timeout
+}
+
+
+# Never retried is what is unknown: nothing is repeated blindly.
+@shared_task(autoretry_for=(Unavailable,), **_LATE)
 @idempotent(
     key="message_id",
-    policy=Leased(on_doubt=OnDoubt.HOLD, marks_effect=True, no_effect_errors=(NotSent,)),
+    policy=Leased(on_doubt=ask_mail_server, marks_effect=True, no_effect_errors=(NotSent,)),
 )
 def send_message(message_id: int) -> None:
     """Send one mail: once, or visibly unknown. SMTP has no "exactly once"."""
+    _send(message_id, mail.ready)
+
+
+@shared_task(autoretry_for=(Unavailable,), **_LATE)
+@idempotent(
+    key="message_id",
+    policy=Leased(on_doubt=ask_receiver, marks_effect=True, no_effect_errors=(NotSent,)),
+)
+def post_and_ask(message_id: int) -> None:
+    """Call one webhook: once, or visibly unknown, until its receiver tells what became of it."""
+    _send(message_id, webhook.ready)
+
+
+# Here the unknown is repeated: the receiver knows the repeat by its key.
+@shared_task(autoretry_for=(Unavailable, Unknown), **_LATE)
+@idempotent(
+    key="message_id",
+    policy=Leased(
+        on_doubt=OnDoubt.RETRY,
+        provider_window=timedelta(hours=24),
+        marks_effect=True,
+        no_effect_errors=(NotSent,),
+    ),
+)
+def post_with_key(message_id: int) -> None:
+    """Call one webhook, at least once, whose receiver honours the ``Idempotency-Key``."""
+    _send(message_id, webhook.ready, repeats=True)
+
+
+SENDERS: Mapping[Channel, Task[..., None]] = {
+    Channel.MAIL: send_message,
+    Channel.ASKED: post_and_ask,
+    Channel.KEYED: post_with_key,
+}
+
+
+@shared_task(ignore_result=True)
+def sweep_up() -> None:
+    """Ask about the doubts that no further delivery asks about. Run now and then, by beat."""
+    sweep()
+
+
+def _send(message_id: int, gateway: Gateway, *, repeats: bool = False) -> None:
+    """Send one message, and show what is known of it."""
     message, attempt = Message.objects.get(pk=message_id), current_attempt()
+    # A refusal now says nothing about an attempt before, of which nobody has told.
+    before = repeats and message.status in (Status.SENDING, Status.UNKNOWN)
     try:
-        with open_connection() as connection:  # what fails up to here is certainly not sent
-            mail = build(message, attempt.provider_key)
+        with gateway(message, attempt.provider_key) as send:  # fails here: certainly not sent
             message.show(Status.SENDING)
             attempt.effect_begins()  # from here on, a death is a doubt
-            send(mail, connection)
+            send()
             with attempt.settling():  # this row and the record commit together
                 message.show(Status.SENT)
     except NotSent as reason:
-        message.show(Status.FAILED, answer=str(reason))
+        message.show(Status.UNKNOWN if before else Status.FAILED, answer=str(reason))
         raise

@@ -99,4 +99,20 @@ EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "1025"))
 # ends as an error of the body and not as a lease that ran out.
 EMAIL_TIMEOUT = 10
 
+# Where the mail server's log is asked for a Message-ID after a doubt. Without it nobody can tell,
+# and the doubt waits for an operator.
+MAIL_LOG_URL = os.environ.get("MAIL_LOG_URL", "")
+
+# What a webhook's receiver promises, by the host (host:port, where the URL has a port): it knows a
+# repeat by its Idempotency-Key for 24 hours at least, or it can be asked. One that is named
+# nowhere promises nothing: a doubt about it waits for an operator.
+WEBHOOKS_HONOUR_KEY = frozenset(os.environ.get("WEBHOOKS_HONOUR_KEY", "").lower().split())
+WEBHOOKS_CAN_BE_ASKED = frozenset(os.environ.get("WEBHOOKS_CAN_BE_ASKED", "").lower().split())
+WEBHOOK_TIMEOUT = 10  # seconds; for the same reason as EMAIL_TIMEOUT
+
+# `celery --app=project beat` asks about what no further delivery asks about.
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "notifications.tasks.sweep_up", "schedule": timedelta(minutes=1)}
+}
+
 IDEMPOTENCY = {"LEASE": timedelta(seconds=float(os.environ.get("LEASE_SECONDS", "60")))}

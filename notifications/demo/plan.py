@@ -11,10 +11,10 @@ COPIES_OF_THE_FIRST = 3
 
 
 class Fault(Enum):
-    """What happens when the mail server sees a message for the first time in a lane."""
+    """What happens when a server sees a message for the first time in a lane."""
 
     KILL_BEFORE = auto()
-    """The mail server has not taken the mail when the process that sends it is killed."""
+    """The server has not taken it when the process that sends it is killed."""
     KILL_AFTER = auto()
     """It has taken the mail, and has not said so."""
     KILL_WORKER = auto()
@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         copies: How often each recipient's message is published.
-        faults: What its first arrival at the mail server meets.
+        faults: What its first arrival at its server meets.
         blind_kills: Shares of the storm, between 0 and 1, after which a process is killed
             whatever it is doing.
         shuffle: Seed of every later choice, one generator per use.
@@ -45,7 +45,7 @@ class Plan:
         """The plan for these messages, with *kills* SIGKILLs in each lane.
 
         Raises ``ValueError`` when there are fewer messages than faults, when there is no kill, or
-        when a recipient has two messages: the mail server tells them apart by their recipient.
+        when a recipient has two messages: the servers tell them apart by their recipient.
         """
         if kills < 1:
             raise ValueError("KILLS must be 1 or more.")

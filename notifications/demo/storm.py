@@ -4,18 +4,20 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 from celery import Task
 from django.core.management import call_command
 
 from notifications.demo.lanes import HOLD_SECONDS, Lane
-from notifications.demo.mailserver import EVERYBODY
 from notifications.demo.plan import Plan
 from notifications.demo.screen import Screen
 from notifications.demo.tasks import PLAIN_QUEUE, send_plainly
-from notifications.models import Message
-from notifications.tasks import send_message
+from notifications.demo.trouble import EVERYBODY
+from notifications.models import Channel, Message
+from notifications.tasks import SENDERS
 from project.valkey import Valkey
 
 OUR_QUEUE = "celery"
@@ -59,9 +61,10 @@ class Storm:
         self.broker_kills = 0
         self._broker_deadline = 0.0
 
-    def read_file(self, path: str, phase: Phase) -> None:
-        """Give the file to the command, as anybody would, and wait for its messages."""
-        call_command("send_messages", path)
+    def read_files(self, files: Sequence[Path], phase: Phase) -> None:
+        """Give the files to the command, as anybody would, and wait for their messages."""
+        for file in files:
+            call_command("send_messages", file)
         phase.wait_until(lambda: Message.objects.count() == len(self.plan.copies))
 
     def blow(self, phase: Phase) -> None:
@@ -76,10 +79,12 @@ class Storm:
 
     def _messages(self) -> list[tuple[Task[..., None], int, str]]:
         # Our lane's first copy of each is published by the command.
-        keys = dict(Message.objects.values_list("recipient", "pk"))
-        copies = self.plan.copies.items()
-        plain = [(send_plainly, keys[to], PLAIN_QUEUE) for to, n in copies for _ in range(n)]
-        ours = [(send_message, keys[to], OUR_QUEUE) for to, n in copies for _ in range(n - 1)]
+        plain: list[tuple[Task[..., None], int, str]] = []
+        ours: list[tuple[Task[..., None], int, str]] = []
+        for message in Message.objects.order_by("pk"):
+            copies = self.plan.copies[urlsplit(message.recipient).path]
+            plain += [(send_plainly, message.pk, PLAIN_QUEUE)] * copies
+            ours += [(SENDERS[Channel(message.channel)], message.pk, OUR_QUEUE)] * (copies - 1)
         return self._chance.sample(plain + ours, len(plain) + len(ours))
 
     def calm_down(self, phase: Phase) -> None:
@@ -108,7 +113,7 @@ class Storm:
                 return
             self._broker_deadline = time.monotonic() + HOLD_SECONDS
             for lane in self.lanes:
-                lane.mail.hold(EVERYBODY)
+                lane.trouble.hold(EVERYBODY)
         held = all(lane.is_held(worker) for lane in self.lanes for worker in lane.workers)
         if held or time.monotonic() > self._broker_deadline:
             self._kill_broker()
@@ -123,7 +128,7 @@ class Storm:
         self._broker.start()
         self.broker_kills += 1
         for lane in self.lanes:
-            lane.mail.release(EVERYBODY)
+            lane.trouble.release(EVERYBODY)
 
     def _counts(self) -> tuple[int, int]:
         with self._client.pipeline() as pipe:

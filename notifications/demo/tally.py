@@ -1,4 +1,4 @@
-"""The table at the end. It counts what the mail servers have received, and nothing else."""
+"""The table at the end. It counts what the servers have received, and nothing else."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -38,18 +38,30 @@ def table(
     plain: Counter[str], ours: Counter[str], copies: Mapping[str, int], resolved: int, left: int
 ) -> str:
     """The table of both lanes."""
-    theirs, own = Tally.of(plain, copies), Tally.of(ours, copies)
     anna = next(iter(copies))
-    rows = [
-        ("", "plain Celery", "idempotent"),
-        ("sent exactly once", theirs.once, own.once),
-        ("sent twice or more", theirs.doubled, own.doubled),
-        ("  though published only once", theirs.doubled_alone, own.doubled_alone),
-        ("lost", theirs.lost, own.lost),
+    groups = {
+        "mails": {to: n for to, n in copies.items() if not is_webhook(to)},
+        "webhooks": {to: n for to, n in copies.items() if is_webhook(to)},
+    }
+    rows: list[tuple[str, object, object]] = [("", "plain Celery", "idempotent")]
+    for name, group in groups.items():
+        theirs, own = Tally.of(plain, group), Tally.of(ours, group)
+        rows += [
+            (f"{name} sent exactly once", theirs.once, own.once),
+            (f"{name} sent twice or more", theirs.doubled, own.doubled),
+            ("  though published only once", theirs.doubled_alone, own.doubled_alone),
+            (f"{name} lost", theirs.lost, own.lost),
+        ]
+    rows += [
         ("in doubt, then resolved", "-", f"{resolved + left} -> {left}"),
         (f"{anna}'s inbox", _copies(plain[anna]), _copies(ours[anna])),
     ]
-    return "\n".join(f"{name:<32}{one:>16}{two:>16}" for name, one, two in rows)
+    return "\n".join(f"{name:<32}{one!s:>16}{two!s:>16}" for name, one, two in rows)
+
+
+def is_webhook(recipient: str) -> bool:
+    """Whether it is the path of a webhook, and no mail address."""
+    return recipient.startswith("/")
 
 
 def is_kept(received: Counter[str], copies: Mapping[str, int], left: int) -> bool:

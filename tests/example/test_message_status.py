@@ -11,7 +11,7 @@ from idempotency.exceptions import LeaseLost
 from idempotency.models import IdempotencyRecord
 from idempotency.resolution import resolve
 from idempotency.states import State
-from notifications.mail import Refused
+from notifications.answers import Refused
 from notifications.models import Message, Status
 from notifications.status import show_how_it_ended
 from notifications.tasks import send_message

@@ -10,7 +10,7 @@ from idempotency.exceptions import InDoubt, KeyReused
 from idempotency.models import IdempotencyRecord
 from idempotency.resolution import resolve
 from idempotency.states import State
-from notifications.mail import Refused, Unavailable
+from notifications.answers import Refused, Unavailable
 from notifications.models import Message, Status
 from notifications.tasks import create_messages, send_message
 from tests.example.mail_server import MailServer
