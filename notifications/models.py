@@ -52,7 +52,12 @@ def reachable(recipient: str) -> None:
     URLValidator(schemes=["http", "https"])(recipient)
     if not recipient.isascii():
         raise ValidationError("Write the URL in ASCII: punycode and %-escapes.")
-    if "@" in urlsplit(recipient).netloc:
+    parts = urlsplit(recipient)
+    try:
+        _ = parts.port  # URLValidator allows any five digits
+    except ValueError as error:
+        raise ValidationError(f"{error}.") from None
+    if "@" in parts.netloc:
         raise ValidationError("A URL must not hold a user name or a password.")
 
 

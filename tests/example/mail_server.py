@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from notifications.demo.receiver import Askable
+
 
 class MailServer:
     """Use as a context manager. Attributes to set:
@@ -18,6 +20,7 @@ class MailServer:
     hangs_up: takes every mail, then drops the connection instead of answering.
     farewell: the answer to QUIT.
     while_sending: called, in a thread of its own, when a mail comes in, before the answer.
+    log: can be asked for a ``Message-ID`` over HTTP.
     """
 
     host = "127.0.0.1"
@@ -28,6 +31,9 @@ class MailServer:
         self.farewell = "221 Bye"
         self.while_sending: Callable[[], object] = lambda: None
         self.inbox: list[EmailMessage] = []
+        self.log = Askable(
+            lambda message_id: any(mail["Message-ID"] == message_id for mail in self.inbox)
+        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 
@@ -37,9 +43,11 @@ class MailServer:
         )
         self.port: int = self._server.sockets[0].getsockname()[1]
         self._thread.start()
+        self.log.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.log.stop()
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)

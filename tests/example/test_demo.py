@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from notifications.demo.plan import Fault, Plan
+from notifications.demo.receiver import Receiver
 from notifications.demo.tally import Tally, is_kept
 from project.services import CHECKOUT
 
@@ -79,9 +80,11 @@ def test_a_small_storm_keeps_our_promise_and_says_so(file):
     assert "SEED=1 KILLS=4" in output
     assert re.search(r"kill -9 \d+  while sending #1\n", output)
     assert "5 x kill -9: 4 seen in the body, 0 whatever it did, 1 the broker." in output
-    assert re.search(r"sent exactly once +\d+ +40\n", output)
-    assert re.search(r"sent twice or more +[1-9]\d* +0\n", output)
-    assert re.search(r"lost +\d+ +0\n", output)
+    assert "40 mails and 8 webhooks" in output
+    for kind, number in ("mails", 40), ("webhooks", 8):
+        assert re.search(rf"{kind} sent exactly once +\d+ +{number}\n", output)
+        assert re.search(rf"{kind} sent twice or more +[1-9]\d* +0\n", output)
+        assert re.search(rf"{kind} lost +\d+ +0\n", output)
     # Two kills and a connection that hangs up, each seen in the body.
     assert re.search(r"in doubt, then resolved +- +3 -> 0\n", output)
     assert re.search(r"0@example.com's inbox +\d+ copies +1 copy\n", output)
@@ -118,8 +121,19 @@ def test_too_few_messages_for_the_kills_are_refused_in_words(file):
         text=True,
     )
     assert run.returncode == 1
-    assert "40 messages are too few for 200 kills per lane." in run.stderr
+    assert "48 messages are too few for 200 kills per lane." in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_file_with_webhooks_of_its_own_is_refused_and_nothing_is_posted(tmp_path):
+    with Receiver() as receiver:
+        file = tmp_path / "messages.csv"
+        file.write_text(f"recipient,subject,body\nhttp://{receiver.host}/,Invoice,Please pay.\n")
+        with demo(file) as process:
+            output, _ = process.communicate()
+        assert process.returncode == 1
+        assert "The demo posts to its own webhooks only" in output
+        assert receiver.seen == 0
 
 
 def test_one_seed_is_one_plan():

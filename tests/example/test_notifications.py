@@ -38,10 +38,11 @@ def test_a_message_is_sent_once_and_a_duplicate_replays(mail_server, message):
 
 
 def test_a_server_that_takes_the_mail_and_hangs_up_leaves_a_doubt_and_one_copy(
-    mail_server, doubtful
+    mail_server, doubtful, let_lease_lapse
 ):
     assert record().state == State.IN_DOUBT
     assert status(doubtful) == Status.SENDING
+    let_lease_lapse()
     with pytest.raises(InDoubt):
         send_message(doubtful.pk)
     assert len(mail_server.inbox) == 1

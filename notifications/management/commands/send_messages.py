@@ -21,7 +21,8 @@ class Command(BaseCommand):
     help = """Send the messages of a file, each once.
 
 FILE is CSV with the header recipient,subject,body (.csv), or has one JSON object with these
-names per line (.jsonl, .ndjson); UTF-8. Bad rows are reported with line and reason, the rest
+names per line (.jsonl, .ndjson); UTF-8. A recipient is a mail address, or the http(s) URL of
+a webhook, which gets subject and body as JSON. Bad rows are reported with line and reason, the rest
 is sent. The same file again is the same campaign: nothing is sent twice, and what is not sent
 yet is tried again. The exit status is 1 when nothing could be sent."""
 
