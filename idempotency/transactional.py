@@ -97,6 +97,13 @@ class TransactionalRun(Run):
         except DatabaseError as error:
             self._explain(error)
             raise
+        if seen is not None and seen.state is State.RUNNING:
+            self.announce(
+                Kind.TAKEN_OVER,
+                key_hash=seen.key_hash,
+                attempt=seen.attempt + 1,
+                note="The attempt before it has died.",
+            )
         return None
 
     def _refuse_unnoted(self, *, joined: bool) -> None:

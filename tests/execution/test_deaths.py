@@ -114,6 +114,7 @@ def test_a_success_after_a_death_is_one_attempt_more(die):
     record = the_record()
     assert (record.state, record.attempt, record.deaths) == ("succeeded", 2, 1)
     assert (record.claim_id, record.lease_expires_at, record.policy) == (None, None, None)
+    assert kinds() == ["taken_over"]
 
 
 def test_an_attempt_after_a_death_is_counted_whatever_its_message_says(die):
