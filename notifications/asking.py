@@ -7,6 +7,7 @@ still at work. Whatever else is said, or not said, leaves the doubt.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from http.client import HTTPException
@@ -21,6 +22,8 @@ from notifications.answers import Unavailable
 from notifications.mail import message_id
 from notifications.models import Message
 from notifications.webhook import open_connection, target
+
+logger = logging.getLogger(__name__)
 
 LONGEST_ANSWER = 10_000
 
@@ -53,8 +56,11 @@ def _ask(url: str, name: str, doubt: Doubt) -> Verdict:
         since = answer["complete_since"]
         if answer["found"] is False and since and datetime.fromisoformat(since) <= doubt.begun_at:
             return Verdict.did_not_happen()
-    except (Unavailable, OSError, HTTPException, ValueError, KeyError, TypeError):
-        pass  # no answer, or none that can be read
+    except Unavailable as error:
+        logger.warning("Asked in vain about key %s: %s", doubt.key_hash.hex, error)
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        # Its words may hold the URL, which may be a secret.
+        logger.warning("Asked in vain about key %s: %r", doubt.key_hash.hex, type(error))
     return Verdict.unknown()
 
 
@@ -63,6 +69,6 @@ def _get(url: str) -> Mapping[str, Any]:
         connection.request("GET", target(url), headers={"Connection": "close"})
         response = connection.getresponse()
         if response.status != 200:
-            return {"found": None, "complete_since": None}
+            raise Unavailable(f"It answers {response.status}.")
         found: Mapping[str, Any] = json.loads(response.read(LONGEST_ANSWER))
         return found

@@ -40,9 +40,9 @@ def enqueue_each(message_ids: list[int]) -> None:
     It is the next step of a chain, not an ``on_commit`` hook of `create_messages`: the result is
     replayed after a crash, so that this runs again, and a hook would be lost.
     """
-    channels = dict(Message.objects.filter(pk__in=message_ids).values_list("pk", "channel"))
-    for message_id in message_ids:
-        SENDERS[Channel(channels[message_id])].delay(message_id)
+    messages = Message.objects.filter(pk__in=message_ids).order_by("pk")
+    for message_id, channel in messages.values_list("pk", "channel"):
+        SENDERS[Channel(channel)].delay(message_id)
 
 
 _LATE: dict[str, Any] = {

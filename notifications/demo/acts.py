@@ -153,9 +153,9 @@ class Demo:
         published = sum(self.plan.copies.values())
         self.screen.say(f"SEED={self.seed} KILLS={self.kills}")
         self.screen.say(
-            f"{self._counted()}, each published 1 to 4 times ({published} in all), in each\n"
-            "of two lanes under the same faults. Plain Celery: late ack, requeue on worker loss,\n"
-            "autoretry; it sends what is delivered. Idempotent: the same with @idempotent."
+            f"{self._counted()}, each published 1 to 4 times ({published} in all), in each of "
+            "two lanes\nunder the same faults. Plain Celery: late ack, requeue on worker loss, "
+            "autoretry;\nit sends what is delivered. Idempotent: the same with @idempotent."
         )
 
     def _counted(self) -> str:

@@ -25,12 +25,14 @@ class Askable:
     Attributes:
         find: True, False, or None for what is still at work.
         complete_since: From when on all is known; None when much may be missing.
+        answer_to_questions: Status and body, instead of an answer.
         host: ``127.0.0.1:PORT``, known before it runs.
     """
 
     def __init__(self, find: Callable[[str], bool | None]) -> None:
         self.find = find
         self.complete_since: datetime | None = datetime.now(UTC)
+        self.answer_to_questions: tuple[int, bytes] | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread: threading.Thread | None = None
@@ -61,10 +63,13 @@ class Askable:
         """The status that answers a POST, or ``HANG_UP``."""
         return 405
 
-    def _tell(self, name: str) -> dict[str, object]:
+    def _tell(self, name: str) -> tuple[int, bytes]:
+        if self.answer_to_questions:
+            return self.answer_to_questions
         found, since = self.find(name), self.complete_since
         complete = since.isoformat() if since and found is not None else None
-        return {"found": bool(found), "complete_since": complete}
+        told = {"found": bool(found), "complete_since": complete}
+        return 200, json.dumps(told).encode()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         askable = self
@@ -74,7 +79,7 @@ class Askable:
 
             def do_GET(self) -> None:
                 name = unquote(self.path.partition("?")[0].rpartition("/")[2])
-                self._answer(200, json.dumps(askable._tell(name)).encode())
+                self._answer(*askable._tell(name))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

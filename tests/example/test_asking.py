@@ -13,6 +13,7 @@ from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.policies import Doubt
 from idempotency.states import State
+from notifications.answers import Unknown
 from notifications.asking import ask_mail_server, ask_receiver
 from notifications.demo.plan import Fault
 from notifications.models import Status
@@ -98,7 +99,7 @@ def test_a_log_that_may_miss_a_mail_leaves_the_doubt(ask, log, mail_server, lost
 
 def a_doubt(arguments):
     return Doubt(
-        key_hash=IdempotencyRecord().key_hash,
+        key_hash=record().key_hash,
         scope="s",
         attempt=1,
         provider_key=record().provider_key,
@@ -110,7 +111,7 @@ def a_doubt(arguments):
 def test_who_cannot_be_asked_knows_nothing(asked, webhook, settings):
     message = webhook(asked)
     asked.trouble.faults[PATH] = Fault.HANG_UP
-    with pytest.raises(Exception, match="No answer"):
+    with pytest.raises(Unknown):
         post_and_ask(message.pk)
     assert ask_receiver(a_doubt({"message_id": message.pk})) == Verdict.happened()
     assert ask_receiver(a_doubt(None)) == Verdict.unknown()
@@ -178,3 +179,23 @@ def test_a_worker_killed_around_the_webhook_leaves_one_effect(
     # The receiver that honours the key was sent it again; the other one was asked first.
     asked_first = kind == "asked" and fault is Fault.KILL_AFTER
     assert receiver.seen == (1 if asked_first else 2)
+
+
+@pytest.mark.parametrize("trouble", ["404", "no JSON", "is gone", "silence"])
+def test_an_answer_that_says_nothing_is_logged_without_the_url(asked, webhook, caplog, trouble):
+    message = webhook(asked)
+    asked.trouble.faults[PATH] = Fault.HANG_UP
+    with pytest.raises(Unknown):
+        post_and_ask(message.pk)
+    if trouble == "404":
+        asked.answer_to_questions = 404, b"{}"
+    elif trouble == "no JSON":
+        asked.answer_to_questions = 200, b"Welcome"
+    elif trouble == "silence":
+        asked.find = lambda key: 1 / 0
+    else:
+        asked.stop()
+    assert ask_receiver(a_doubt({"message_id": message.pk})) == Verdict.unknown()
+    assert "Asked in vain" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert asked.host not in caplog.text

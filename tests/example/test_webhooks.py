@@ -145,6 +145,15 @@ def test_a_receiver_that_cannot_be_reached_leaves_no_doubt(either, webhook):
     assert len(receiver.journal) == 1
 
 
+def test_a_connection_that_cannot_be_made_safe_leaves_no_doubt(asked, webhook):
+    message = webhook(asked)
+    Message.objects.update(recipient=f"https://{asked.host}{PATH}")
+    with pytest.raises(Unavailable, match="No connection: SSLError"):
+        post_and_ask(message.pk)
+    assert record().state == State.FAILED
+    assert asked.seen == 0
+
+
 def test_a_refused_repeat_does_not_deny_what_the_first_may_have_done(keyed, webhook):
     message = webhook(keyed)
     keyed.trouble.faults[PATH] = Fault.HANG_UP
