@@ -1,5 +1,7 @@
 """From the rows of a file to messages that are sent: one task per promise."""
 
+from __future__ import annotations  # Celery 5.4: a Task class takes no parameters at run time
+
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
