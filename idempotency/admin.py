@@ -67,4 +67,10 @@ class EventAdmin(ReadOnlyAdmin):
 
 @admin.register(ParkedMessage)
 class ParkedMessageAdmin(ReadOnlyAdmin):
-    list_display = ["id", "created_at", "task_id", "short_hash"]
+    list_display = ["id", "created_at", "task_id", "short_hash", "reason", "is_kept"]
+    list_filter = ["reason"]
+
+    @admin.display(description="kept", boolean=True)
+    def is_kept(self, row: ParkedMessage) -> bool:
+        """If not, somebody has to send it again."""
+        return row.message is not None

@@ -34,6 +34,7 @@ def test_each_list_shows_its_rows_newest_first(admin_client, records):
     assert lists["idempotencyrecord"].index("mails") < lists["idempotencyrecord"].index("shipping")
     assert "duplicate answered" in lists["idempotencyevent"]
     assert "the-task" in lists["parkedmessage"]
+    assert "until the doubt is resolved" in lists["parkedmessage"]
 
 
 def test_a_record_is_found_by_its_hash(admin_client, records):
