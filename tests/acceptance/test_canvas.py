@@ -22,6 +22,9 @@ from tests.jobs.tasks import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+# A whole worker is killed where its task has ended: for a lost pool process Celery 5.7 looks at the
+# result, and acknowledges the message if there is one.
+
 #: What would differ if it were encoded anew by chance.
 VALUE = {"ü": [0.1 + 0.2, 2**70, None], "at": "2026-01-01T00:00:00Z"}
 
@@ -43,12 +46,14 @@ def assert_collected_once(queue, result, values):
 
 def test_a_member_killed_after_its_part_was_counted_is_counted_once(worker, queue, gates):
     gates.close("end-transactional")
-    worker()
+    holder = worker()
     result = queue.send(a_chord(transactional.s("a", VALUE), transactional.s("b", "b")))
-    kill_child(*gates.wait_for_arrivals("end-transactional"))
+    gates.wait_for_arrivals("end-transactional")
+    holder.kill()
     gates.open("end-transactional")
+    worker()
+    gates.wait_for_arrivals("delivery-transactional", 3)
     assert_collected_once(queue, result, [VALUE, "b"])
-    assert len(gates.arrivals("delivery-transactional")) == 3
     assert (effects("a"), effects("b")) == (1, 1)
 
 
@@ -88,10 +93,12 @@ def test_two_chords_that_hold_one_key_both_complete(worker, queue, gates):
 
 def test_a_chord_body_that_is_killed_has_one_effect(worker, queue, gates):
     gates.close("end-collect")
-    worker()
+    holder = worker()
     result = queue.send(a_chord(transactional.s("a", VALUE), transactional.s("b", "b")))
-    kill_child(*gates.wait_for_arrivals("end-collect"))
+    gates.wait_for_arrivals("end-collect")
+    holder.kill()
     gates.open("end-collect")
+    worker()
     assert_collected_once(queue, result, [VALUE, "b"])
 
 
@@ -123,32 +130,38 @@ def test_a_member_that_makes_a_doubt_does_not_fail_its_chord(worker, queue):
 
 def test_a_chain_whose_middle_is_killed_goes_on_once(worker, queue, gates):
     gates.close("end-next_step", after=0)
-    worker()
+    holder = worker()
     chain = transactional.s("a", VALUE) | next_step.s("b") | collect.s("body")
     result = queue.send(chain)
-    kill_child(*gates.wait_for_arrivals("end-next_step"))
+    gates.wait_for_arrivals("end-next_step")
+    holder.kill()
     gates.open("end-next_step")
+    worker()
     assert_collected_once(queue, result, VALUE)
     assert (effects("a"), effects("b", "next step")) == (1, 1)
 
 
 def test_a_chord_inside_of_a_chain_completes_once(worker, queue, gates):
     gates.close("end-create", after=0)
-    worker()
+    holder = worker()
     members = group(next_step.s("a"), next_step.s("b"))
     result = queue.send(create.s(["x"]) | members | collect.s("body"))
-    kill_child(*gates.wait_for_arrivals("end-create"))
+    gates.wait_for_arrivals("end-create")
+    holder.kill()
     gates.open("end-create")
+    worker()
     assert_collected_once(queue, result, [["x"], ["x"]])
     assert (effects("a", "next step"), effects("b", "next step")) == (1, 1)
 
 
 def test_a_replaced_task_that_is_killed_is_replaced_once(worker, queue, gates):
     gates.close("end-replacing", after=0)
-    worker()
+    holder = worker()
     result = queue.send(replacing.s("key"))
-    kill_child(*gates.wait_for_arrivals("end-replacing"))
+    gates.wait_for_arrivals("end-replacing")
+    holder.kill()
     gates.open("end-replacing")
+    worker()
     assert result.get(timeout=40) == "value"
     gates.wait_for_arrivals("end-next_step", 2)
     queue.wait_empty()

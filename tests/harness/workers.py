@@ -88,12 +88,15 @@ class Queue:
 
     def wait_empty(self, *, seconds: float = 20) -> None:
         """Wait until every message has been acknowledged."""
-        # Several looks: kombu takes a message off the queue first and notes it as taken then.
-        wait_until(
-            lambda: not any(self.length() for _ in range(5)),
-            f"queue {self.name} to be empty",
-            seconds=seconds,
-        )
+        empty_looks = 0
+
+        def stays_empty() -> bool:
+            # kombu takes a message off the queue first and notes it as taken then.
+            nonlocal empty_looks
+            empty_looks = 0 if self.length() else empty_looks + 1
+            return empty_looks == 10
+
+        wait_until(stays_empty, f"queue {self.name} to be empty", seconds=seconds)
 
 
 def stored_result(result: AsyncResult) -> bytes:
