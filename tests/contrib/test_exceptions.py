@@ -103,7 +103,7 @@ def test_a_result_that_cannot_be_stored_fails(deliver, messages):
 
 def test_a_result_that_was_not_stored_fails_for_who_waits_for_it(deliver, messages):
     deliver(silent, "key")
-    chain = [transactional.s()]
+    chain = [transactional.s().set(task_id="next")]
     assert fails(deliver, messages, silent, "key", chain=chain) is ResultNotStored
 
 

@@ -1,5 +1,6 @@
 """Kinds of tasks and of calls, each with the same meaning."""
 
+import celery
 import pytest
 from celery import shared_task
 from django.db import connection, transaction
@@ -50,6 +51,7 @@ def test_a_bound_task_is_called_once(eager):
     assert effects("key", bound.name) == 1
 
 
+@pytest.mark.skipif(celery.VERSION < (5, 5), reason="Celery 5.5 has pydantic=True")
 def test_a_task_with_models_is_replayed_as_what_celery_sends():
     for _ in range(2):
         done = validated.apply((Order(number=7).model_dump(),))
