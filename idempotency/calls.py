@@ -197,7 +197,8 @@ class Run:
         if not look.locked:
             raise self.busy()
         if seen is not None and seen.deaths >= conf().MAX_REDELIVERIES and not seen.is_forgotten:
-            raise DeathsFoundError(seen)
+            # Allowed again, it would repeat with a provider key that the provider does not know.
+            raise (DoubtFoundError if seen.effect_begun else DeathsFoundError)(seen)
         return None
 
     def _refuse_unsettled(self, seen: Seen) -> None:

@@ -222,7 +222,10 @@ class LeasedRun(Run):
         """Settle what an error leaves behind. The error itself passes on unchanged, unless the
         lease was lost: then it says nothing about the job, which is somebody else's.
         """
-        if self.has_settled or (isinstance(error, LeaseLost) and error.key == self.hex):
+        if self.has_settled:
+            self._publish_after_own_doubt(claim)
+            return
+        if isinstance(error, LeaseLost) and error.key == self.hex:
             return
         cause = self.delivery.cause_of(error)
         try:

@@ -70,7 +70,10 @@ def _ask(record: IdempotencyRecord, using: str) -> bool:
     if isinstance(on_doubt, OnDoubt):
         return False
     arguments = None
-    parked = ParkedMessage.objects.using(using).filter(key_hash=record.key_hash)
+    # Under the key may wait another task's message too, whose nested call this was.
+    parked = ParkedMessage.objects.using(using).filter(
+        key_hash=record.key_hash, task_id=record.task_id
+    )
     message = parked.exclude(message=None).values_list("message", flat=True).first()
     if message and parking.broker is not None:
         arguments = job.by_name(*parking.broker.arguments(message))

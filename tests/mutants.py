@@ -74,10 +74,24 @@ MUTANTS = [
         f"{DEATHS} -k ended_by_itself",
     ),
     Mutant(
+        "ask with the arguments of whoever waits",
+        "maintenance.py",
+        "key_hash=record.key_hash, task_id=record.task_id",
+        "key_hash=record.key_hash",
+        f"{CELERY} -k no_other_task",
+    ),
+    Mutant(
+        "exhaust what may have had an effect",
+        "calls.py",
+        "raise (DoubtFoundError if seen.effect_begun else DeathsFoundError)(seen)",
+        "raise DeathsFoundError(seen)",
+        f"{DEATHS} -k doubt_in_the_end",
+    ),
+    Mutant(
         "never stop",
         "calls.py",
-        "            raise DeathsFoundError(seen)",
-        "            pass",
+        "raise (DoubtFoundError if seen.effect_begun else DeathsFoundError)(seen)",
+        "pass",
         f"{DEATHS} -k kills_its_worker",
     ),
     Mutant(
@@ -118,14 +132,14 @@ MUTANTS = [
     Mutant(
         "defer for ever",
         "contrib/celery.py",
-        "if not is_old or self._text is None:",
+        "if not is_old or self._text is None or busy.key is None:",
         "if True:",
         f"{CELERY} -k deferred_for_too_long",
     ),
     Mutant(
         "give up without keeping the message",
         "contrib/celery.py",
-        "if not is_old or self._text is None:",
+        "if not is_old or self._text is None or busy.key is None:",
         "if not is_old:",
         f"{CELERY} -k must_not_be_kept_never",
     ),
@@ -520,7 +534,7 @@ MUTANTS = [
     Mutant(
         "leave the message of a nested doubt to itself",
         "contrib/celery.py",
-        "return self._parked or self._park(using, UUID(error.key), reason)",
+        "return self._park(using, UUID(error.key), reason)",
         "return True",
         f"{CELERY} -k nested_call_is_in_doubt",
     ),

@@ -127,6 +127,8 @@ class CeleryDelivery(Delivery):
     ) -> BaseException:
         if self._request.is_eager:
             return error  # there is no message to come back
+        if self._parked and self.is_failure(error):
+            return self._leave(error)
         # LeaseLost too: on Redis all deliveries of a message share one tag, so that the end of
         # this one would acknowledge the message of the attempt that took over.
         # (kombu/transport/redis.py: QoS.ack removes the tag, whoever got it.)
@@ -135,15 +137,19 @@ class CeleryDelivery(Delivery):
                 return self._leave(error)
             return self._defer(error)
         if isinstance(error, InDoubt | Exhausted):
-            return self._leave(error) if self._is_parked(error, using) else self._defer(error)
-        made_doubt = self._parked and self.is_failure(error)
-        return self._leave(error) if made_doubt else error
+            is_safe = self._is_parked(error, using) or self._gives_up(
+                error, using, scope, defer_for
+            )
+            return self._leave(error) if is_safe else self._defer(error)
+        return error
 
     def _is_parked(self, error: IdempotencyError, using: str) -> bool:
-        """Whether the message is safe; if not, park it: the error may be that of a nested call."""
+        """Whether the message is parked now: the error is that of a nested call."""
+        if error.key is None:
+            return False
         reason = Reason.IN_DOUBT if isinstance(error, InDoubt) else Reason.EXHAUSTED
         try:
-            return self._parked or self._park(using, UUID(error.key), reason)
+            return self._park(using, UUID(error.key), reason)
         except (DatabaseError, InterfaceError):
             logger.exception("%s is deferred, not parked.", self.task_id)
             return False
@@ -154,7 +160,7 @@ class CeleryDelivery(Delivery):
         """Whether it was deferred for too long, and is parked now."""
         since = (self._request.headers or {}).get(DEFERRED_SINCE)
         is_old = since is not None and time.time() - since >= defer_for.total_seconds()
-        if not is_old or self._text is None:
+        if not is_old or self._text is None or busy.key is None:
             return False
         try:
             parking.give_up(

@@ -7,7 +7,7 @@ import pytest
 from celery.app.trace import build_tracer
 
 from project.celery import app
-from tests.contrib.deliveries import body
+from tests.contrib.deliveries import asked, body
 from tests.execution.bodies import effect
 
 
@@ -28,6 +28,7 @@ def deliver(queue):
         traced = build_tracer(task.name, task, app=app)(task_id, args, {}, request)
         return (traced.info.state, traced.info.retval) if traced.info else ("SUCCESS", traced[0])
 
+    asked.clear()
     yield deliver
     with app.connection_for_write() as connection:
         connection.default_channel.client.delete(queue.name)

@@ -307,6 +307,16 @@ def test_a_message_that_makes_a_doubt_waits_for_its_end(deliver, messages):
     assert not ParkedMessage.objects.exists()
 
 
+def test_the_sweeper_asks_with_no_other_task_s_arguments(deliver):
+    """The outer message waits under the key of its nested call, too."""
+    deliver(asking, "key", do=make_doubt)
+    doubt = the_record()
+    ParkedMessage.objects.update(task_id="outer", message='{"args": ["another"], "kwargs": {}}')
+    IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+    sweep()
+    assert (asked[0].key_hash, asked[0].arguments) == (doubt.key_hash, None)
+
+
 def test_the_sweeper_asks_with_the_arguments_of_the_message_that_waits(deliver, messages):
     deliver(asking, "key", do=make_doubt)
     IdempotencyRecord.objects.update(lease_expires_at=timezone.now())

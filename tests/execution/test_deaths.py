@@ -67,7 +67,7 @@ def let_time_pass():
     )
 
 
-@pytest.mark.parametrize("policy", [Transactional(), RETRY, MARKED])
+@pytest.mark.parametrize("policy", [Transactional(), MARKED])
 def test_a_body_that_kills_its_worker_is_stopped(policy, die):
     die(policy)
     die(policy)
@@ -77,6 +77,16 @@ def test_a_body_that_kills_its_worker_is_stopped(policy, die):
     with pytest.raises(Exhausted):
         deliver(policy=policy, redelivered=False)
     assert (effects(), kinds().count("exhausted")) == (0, 1)
+
+
+def test_a_repeated_effect_that_kills_its_worker_is_a_doubt_in_the_end(die):
+    die(RETRY)
+    die(RETRY)
+    with pytest.raises(InDoubt):
+        deliver(policy=RETRY)
+    assert the_record().state == "in_doubt"
+    resolve(the_record().key_hash, Verdict.happened("seen there"), reason="seen there")
+    assert deliver(policy=RETRY) == "seen there"
 
 
 def test_deaths_are_counted_through_doubts(die):
