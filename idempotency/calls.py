@@ -153,6 +153,10 @@ class Run:
         """How messages call the key: its value may be a secret."""
         return f"key {self.hex} of {self.call.key.scope}"
 
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether a transaction without a body was lost, so that it can be tried again."""
+        return self.storage.is_transient(error, None)
+
     def persist(self, step: Callable[[], T], is_transient: Callable[[BaseException], bool]) -> T:
         """``step``, begun anew when its transaction was lost or somebody was faster.
 

@@ -42,7 +42,8 @@ class Conf:
 
     MAX_REDELIVERIES: int = 10
     """How many attempts on a key may die before no delivery claims it any more. Below the delivery
-    limit of the queue, if it has one (RabbitMQ's quorum queues: 20)."""
+    limit of the queue, if it has one (RabbitMQ's quorum queues: 20). A key that may have had an
+    effect outside is left in doubt instead."""
 
     KEY_SECRETS: tuple[str | None, ...] = ()
     """Secrets for HMAC-SHA-256; None is plain SHA-256, which is also used when there are none.

@@ -14,7 +14,6 @@ from django.db import DatabaseError, InterfaceError
 
 from idempotency.attempts import Attempt, run_as
 from idempotency.calls import Call, Outcome, RecordChangedError, Run, decoded
-from idempotency.conf import conf
 from idempotency.exceptions import (
     EffectNotMarked,
     IdempotencyError,
@@ -57,7 +56,7 @@ class LeasedRun(Run):
     def outcome(self) -> Outcome[Any]:
         with ExitStack() as heartbeat:
             try:
-                answer = self.persist(self._claim, self._is_transient)
+                answer = self.persist(self._claim, self.is_transient)
                 if answer is not None:
                     return self.replay(answer)
                 heartbeat.enter_context(self._heartbeat(self._held))
@@ -65,9 +64,6 @@ class LeasedRun(Run):
                 self._release(error)
                 raise
             return self._run_body(self._held)
-
-    def _is_transient(self, error: BaseException) -> bool:
-        return self.storage.is_transient(error, None)
 
     # -- the claim ---------------------------------------------------------------------------
 
@@ -106,7 +102,7 @@ class LeasedRun(Run):
             id=self.claim_id,
             key_hash=seen.key_hash if seen else self.call.key.hashes[0],
             retention=self.entry.retention,
-            lease=self.policy.lease or conf().LEASE,
+            lease=self.call.lease,
         )
         if seen is not None:
             self.number, self.generation = seen.attempt + 1, seen.generation
@@ -339,7 +335,7 @@ class LeasedRun(Run):
             if not sent or not self._insist(lambda: self.storage.has_succeeded(claim)):
                 raise
             self.has_settled, self.settled_result = True, text
-            if not self._is_transient(error):
+            if not self.is_transient(error):
                 raise
         else:
             self.has_settled, self.settled_result = True, text

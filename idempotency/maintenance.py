@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
+
 from idempotency import parking, resolution
 from idempotency.calls import jobs
 from idempotency.conf import conf
@@ -91,21 +93,18 @@ def _ask(record: IdempotencyRecord, using: str) -> bool:
 def _publish_left_over(using: str) -> Published:
     """Left by a crash between a resolution and its publishing, or because they gave up while the
     key was held by somebody who has ended since."""
-    parked = ParkedMessage.objects.using(using).order_by()
+    held = _records(using).filter(Q(state=State.IN_DOUBT) | Q(exhausted_at__isnull=False))
+    left_over = ParkedMessage.objects.using(using).exclude(key_hash__in=held.values("key_hash"))
     done = Published()
-    for key_hash in parked.values_list("key_hash", flat=True).distinct():
+    for key_hash in left_over.order_by().values_list("key_hash", flat=True).distinct():
         if _is_free(key_hash, using):
             done += publish_parked(key_hash, using=using)
     return done
 
 
 def _is_free(key_hash: UUID, using: str) -> bool:
-    """Whether a message of the key would run now, or be answered."""
+    """Whether nobody runs the key now, with or without a lease."""
     storage = storage_for(using)
     with storage.transaction(joined=storage.in_test_case):
         look = storage.lock_and_look(Key("", (Digest(key_hash, None),), ""))
-    seen = look.seen
-    if seen is None:
-        return look.locked
-    held = seen.state is State.IN_DOUBT or seen.lease_left > 0 or seen.exhausted
-    return look.locked and not held
+    return look.locked and (look.seen is None or look.seen.lease_left == 0)

@@ -69,13 +69,17 @@ def park(
 
     Returns False when there is nothing to wait for any more: nobody would publish it then.
     """
-    records = IdempotencyRecord.objects.using(using).filter(key_hash=key_hash)
+    records = IdempotencyRecord.objects.using(using)
+    if reason is Reason.EXHAUSTED:
+        waited_for = records.exhausted().filter(key_hash=key_hash)
+    else:
+        waited_for = records.in_doubt(key_hash, None)
     if generation is not None:
-        records = records.filter(generation=generation)
+        waited_for = waited_for.filter(generation=generation)
     with transaction.atomic(using=using):
         # The lock orders parking and resolving: who resolves later sees this message, and who
         # resolved before is seen here.
-        if not records.waited_for(reason).select_for_update().first():
+        if not waited_for.select_for_update().first():
             return False
         _keep(using, key_hash, reason, task_id, message)
     return True

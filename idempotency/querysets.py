@@ -44,9 +44,13 @@ def same_retention() -> Any:
 class RecordQuerySet(Base):
     """Each transition says by its return value whether it happened."""
 
+    def claimed_by(self, claim: Claim) -> Self:
+        """The row, if nobody has claimed it since."""
+        return self.filter(key_hash=claim.key_hash, claim_id=claim.id)
+
     def held_by(self, claim: Claim) -> Self:
         """The row, if this attempt still holds the claim."""
-        return self.filter(key_hash=claim.key_hash, claim_id=claim.id, state=State.RUNNING)
+        return self.claimed_by(claim).filter(state=State.RUNNING)
 
     def leased(self) -> Self:
         """Running under a lease that has not run out."""
@@ -77,10 +81,9 @@ class RecordQuerySet(Base):
         ended = Q(state=State.RUNNING, lease_expires_at__lte=Now()) | Q(state=State.FAILED)
         return self.filter(ended, ~provider_knows, effect_begun_at__isnull=False, exhausted_at=None)
 
-    def waited_for(self, reason: str) -> Self:
-        """Those that messages may be parked for, by the value of the reason."""
-        waits = {"in_doubt": Q(state=State.IN_DOUBT), "exhausted": Q(exhausted_at__isnull=False)}
-        return self.filter(waits[reason])
+    def exhausted(self) -> Self:
+        """No delivery claims it until it is allowed again."""
+        return self.filter(exhausted_at__isnull=False)
 
     def askable(self) -> Self:
         """In doubt, and long enough for the provider to know what became of it."""

@@ -58,16 +58,16 @@ class TransactionalRun(Run):
                 return self.replay(answer)
         if not self.delivery.redelivered or self.storage.in_test_case:
             with suppress(StartedBeforeError):
-                return self.persist(self._once, self._is_transient)
+                return self.persist(self._once, self._is_body_transient)
         return self._noted()
 
     def _noted(self) -> Outcome[Any]:
         """The outcome of an attempt that leaves a trace if it dies."""
         try:
-            answer = self.persist(self._note_start, self._is_transient_alone)
+            answer = self.persist(self._note_start, self.is_transient)
             if answer is not None:
                 return self.replay(answer)
-            return self.persist(self._once, self._is_transient)
+            return self.persist(self._once, self._is_body_transient)
         except BaseException as error:
             self._end_start(error)
             raise
@@ -126,10 +126,7 @@ class TransactionalRun(Run):
         except (DatabaseError, InterfaceError):
             logger.warning("A start of %s may count as a death.", self.named, exc_info=True)
 
-    def _is_transient_alone(self, error: BaseException) -> bool:
-        return self.storage.is_transient(error, None)
-
-    def _is_transient(self, error: BaseException) -> bool:
+    def _is_body_transient(self, error: BaseException) -> bool:
         # After our COMMIT the error is an on_commit hook's.
         return not self.committed and self.storage.is_transient(error, self.raw)
 
@@ -188,7 +185,7 @@ class TransactionalRun(Run):
                 raise  # an on_commit hook failed: the job did not
             if self.sent:
                 return self._after_commit_sent(error)
-            if not self.in_body or self._is_transient(error):
+            if not self.in_body or self._is_body_transient(error):
                 raise
             return self._after_failed_body(error)
 
@@ -265,7 +262,7 @@ class TransactionalRun(Run):
         self._explain(error)
         if not isinstance(error, DatabaseError) or self.raw.broken:
             return self._after_lost_commit(error)
-        if self._is_transient(error):
+        if self._is_body_transient(error):
             raise error
         return self._after_failed_body(error)
 

@@ -153,14 +153,14 @@ MUTANTS = [
     Mutant(
         "publish what gave up while its key is held",
         "maintenance.py",
-        "        return look.locked\n",
-        "        return True\n",
+        "return look.locked and (",
+        "return (",
         f"{CELERY} -k deferred_for_too_long",
     ),
     Mutant(
         "publish what waits for an exhausted record",
         "maintenance.py",
-        " or seen.exhausted",
+        " | Q(exhausted_at__isnull=False)",
         "",
         f"{CELERY} -k exhausted",
     ),
@@ -419,8 +419,8 @@ MUTANTS = [
     Mutant(
         "drop the claim_id guard",
         "querysets.py",
-        "key_hash=claim.key_hash, claim_id=claim.id, state=State.RUNNING",
-        "key_hash=claim.key_hash, state=State.RUNNING",
+        "return self.filter(key_hash=claim.key_hash, claim_id=claim.id)",
+        "return self.filter(key_hash=claim.key_hash)",
         f"{LEASED} -k stale_claim",
     ),
     Mutant(
@@ -447,10 +447,10 @@ MUTANTS = [
     Mutant(
         "claim after the body",
         "leased.py",
-        "answer = self.persist(self._claim, self._is_transient)",
+        "answer = self.persist(self._claim, self.is_transient)",
         "self.call = __import__('dataclasses').replace(self.call, function=(\n"
         "                    lambda result: lambda: result)(self.call.function()))\n"
-        "                answer = self.persist(self._claim, self._is_transient)",
+        "                answer = self.persist(self._claim, self.is_transient)",
         f"{LEASED} -k claim_is_committed",
     ),
     Mutant(
@@ -498,8 +498,8 @@ MUTANTS = [
     Mutant(
         "park a message though the doubt is being resolved",
         "parking.py",
-        "if not records.waited_for(reason).select_for_update().first():",
-        "if not records.waited_for(reason).first():",
+        "if not waited_for.select_for_update().first():",
+        "if not waited_for.first():",
         f"{RESOLUTION} -k being_resolved",
     ),
     Mutant(

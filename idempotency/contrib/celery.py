@@ -45,7 +45,6 @@ SHORTEST_DEFERRAL, LONGEST_DEFERRAL = 2.0, 30.0
 #: Seconds of the visibility timeout where none is set: SQS and pgmq; Redis has an hour.
 VISIBILITY_TIMEOUT = 1800.0
 
-
 #: RabbitMQ's own notes on a message that waited in a queue for delays. Published again, they make
 #: it look like a cycle, and RabbitMQ drops it. (rabbitmq.com/docs/dlx, "Message Cycles")
 X_DEATH = ("x-death", "x-first-death-", "x-last-death-")
@@ -202,7 +201,7 @@ class CeleryDelivery(Delivery):
         visibility = float(options.get("visibility_timeout") or VISIBILITY_TIMEOUT)
         longest = min(LONGEST_DEFERRAL, visibility / 2)
         pause = min(SHORTEST_DEFERRAL * 2.0 ** min(count - 1, 10), longest)
-        # Native delayed delivery, for quorum queues, counts in whole seconds and refuses none.
+        # Native delayed delivery, for quorum queues, counts in whole seconds and refuses zero.
         # (kombu/transport/native_delayed_delivery.py, calculate_routing_key)
         return max(1.0, pause * random.uniform(0.5, 1))  # noqa: S311 spreads the copies
 

@@ -280,16 +280,15 @@ class Storage(ABC):
     def hold(self, claim: Claim) -> None:
         """Lock the claim's row in this transaction: a heartbeat that wrote it meanwhile would make
         its settlement fail under REPEATABLE READ."""
-        own = self.records.filter(key_hash=claim.key_hash, claim_id=claim.id)
-        own.select_for_update(no_key=True).first()
+        self.records.claimed_by(claim).select_for_update(no_key=True).first()
 
     def has_succeeded(self, claim: Claim) -> bool:
         """Whether this very claim succeeded: the reply to its settlement may have been lost.
 
         Inside a transaction; locking the row waits for a backend that may still be committing.
         """
-        own = self.records.filter(key_hash=claim.key_hash, claim_id=claim.id)
-        return State.SUCCEEDED in list(own.select_for_update().values_list("state", flat=True))
+        own = self.records.claimed_by(claim).select_for_update()
+        return State.SUCCEEDED in list(own.values_list("state", flat=True))
 
     def fail(self, claim: Claim, error: BaseException, *, repeats: bool) -> bool:
         """Settle the claim: it may be claimed again.
