@@ -62,6 +62,30 @@ def test_a_message_that_met_its_hard_time_limit_comes_again_if_celery_is_told_so
     assert result.get(timeout=30) == "value"
 
 
+@pytest.mark.skipif(celery.VERSION < (5, 5), reason="before Celery 5.5 it is lost")
+def test_a_requeued_message_finds_the_doubt_that_the_hard_time_limit_left(worker, queue, gates):
+    gates.close("effect")
+    worker(lease=1, TEST_NO_ACK_ON_TIMEOUT=1)
+    queue.send(leased.s("key").set(time_limit=1))
+    wait_until(ParkedMessage.objects.exists, "the message to be parked", seconds=40)
+    gates.open("effect")
+    queue.wait_empty()
+    assert states() == ["in_doubt"]
+    assert (gates.directory / "outbox").read_text() == "key\n"
+
+
+@pytest.mark.skipif(celery.VERSION < (5, 7), reason="Celery 5.7 has acks_on_timeout")
+def test_acks_on_timeout_alone_lets_the_message_come_again(worker, queue, gates):
+    gates.close("effect")
+    worker(TEST_ACKS_ON_TIMEOUT=0)
+    result = queue.send(transactional.s("key", "value").set(time_limit=1))
+    gates.wait_for_arrivals("effect", 2, seconds=40)
+    gates.open("effect")
+    assert wait_until(lambda: effects("key"), "the effect", seconds=40) == 1
+    queue.wait_empty()
+    assert result.get(timeout=30) == "value"
+
+
 # -- the end of the worker -----------------------------------------------------------------------
 
 
@@ -142,6 +166,15 @@ def test_a_task_revoked_in_its_body_is_rolled_back_or_in_doubt(how, task, worker
         wait_until(doubt_is_seen, "the doubt")
     else:
         assert states() == []
+
+
+def test_a_leased_task_that_is_revoked_is_in_doubt_at_once(worker, queue, gates):
+    gates.close("effect")
+    worker(lease=60).wait_ready()
+    result = queue.send(leased.s("key"))
+    gates.wait_for_arrivals("effect")
+    app.control.revoke(result.id, terminate=True, signal="SIGTERM")
+    wait_until(lambda: states() == ["in_doubt"], "the doubt, long before the lease has run out")
 
 
 def test_a_task_revoked_before_its_start_leaves_no_trace(worker, queue, gates):

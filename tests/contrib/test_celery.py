@@ -262,15 +262,47 @@ def test_autoretry_sees_the_original_error(deliver, messages):
     assert the_record().state == "failed"
 
 
-@pytest.mark.parametrize("refusal", [Ignore, Reject])
-def test_what_celery_is_told_by_an_exception_is_no_failure(refusal, deliver):
-    def refuse():
+@pytest.mark.parametrize(
+    ("refusal", "shown"),
+    [
+        (Ignore(), "IGNORED"),
+        (Reject("no", requeue=False), "REJECTED"),
+        (Reject("no", requeue=True), "REJECTED"),
+    ],
+    ids=["ignore", "reject", "requeue"],
+)
+@pytest.mark.parametrize(("task", "state"), [(transactional, None), (held, "in_doubt")])
+def test_what_celery_is_told_by_an_exception_is_no_failure(refusal, shown, task, state, deliver):
+    def refuse(*_):
         effect()
         raise refusal
 
-    deliver(transactional, "key", do=refuse)
-    assert effects() == 0
-    assert not IdempotencyRecord.objects.exists()
+    assert deliver(task, "key", do=refuse) == (shown, refusal)
+    assert effects() == (0 if state is None else 1)
+    assert list(IdempotencyRecord.objects.values_list("state", flat=True)) == [state] * bool(state)
+    assert ParkedMessage.objects.count() == bool(state)
+
+
+@pytest.mark.parametrize(("task", "state"), [(transactional, None), (held, "in_doubt")])
+def test_the_end_of_the_process_in_a_body_rolls_back_or_is_a_doubt(task, state, deliver):
+    def leave(*_):
+        effect()
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        deliver(task, "key", do=leave)
+    assert effects() == (0 if state is None else 1)
+    assert list(IdempotencyRecord.objects.values_list("state", flat=True)) == [state] * bool(state)
+
+
+def test_a_replaced_leased_body_is_in_doubt_unless_it_marks_its_effect(deliver, messages):
+    def replace(self):
+        raise self.replace(transactional.si("key"))
+
+    assert deliver(held, "key", do=replace)[0] == "IGNORED"
+    assert the_record().state == "in_doubt"
+    assert deliver(nesting, "key", do=lambda self: 1 / 0)[0] == "FAILURE"  # before its mark
+    assert IdempotencyRecord.objects.get(scope="nesting").state == "failed"
 
 
 @pytest.mark.parametrize(

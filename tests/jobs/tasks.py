@@ -8,7 +8,6 @@ from typing import Any
 
 from celery import Task, shared_task
 from celery.signals import before_task_publish, task_postrun, task_prerun
-from pydantic import BaseModel
 
 from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent
 from idempotency.policies import Doubt
@@ -170,18 +169,6 @@ def note_request(task: Task, **_: Any) -> None:
 @task_postrun.connect
 def announce_end(task: Task, **_: Any) -> None:
     reach(f"end-{task.__name__}")
-
-
-class Order(BaseModel):
-    number: int
-
-
-@shared_task(pydantic=True)
-@idempotent(key="order.number")
-def validated(order: Order) -> Order:
-    """Celery gives it a model, and takes one."""
-    effect(str(order.number), "validated")
-    return order
 
 
 @shared_task(bind=True)
