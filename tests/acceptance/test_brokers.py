@@ -65,6 +65,12 @@ def publish(call, broker, queue):
     return publish
 
 
+def requests(gates):
+    """What each message was like when it came."""
+    log = gates.directory / "requests"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
 @pytest.mark.parametrize("broker", EVERY, indirect=True)
 def test_a_message_whose_workers_are_killed_has_one_effect(broker, workers, publish, gates):
     gates.close("effect")
@@ -78,6 +84,7 @@ def test_a_message_whose_workers_are_killed_has_one_effect(broker, workers, publ
     assert result.get(timeout=60) == "value"
     assert (effects("key"), effects("key", "next step")) == (1, 1)
     assert {record.state for record in IdempotencyRecord.objects.all()} == {State.SUCCEEDED}
+    assert any(request["redelivered"] for request in requests(gates)) is broker.flags
 
 
 @pytest.mark.parametrize("broker", EVERY, indirect=True)
@@ -124,13 +131,9 @@ def test_a_deferred_message_is_the_same_message(broker, workers, publish, gates,
     )
     publish(rich)
     workers()
-    requests = gates.directory / "requests"
-
-    def several():
-        lines = requests.read_text().splitlines() if requests.exists() else []
-        return [json.loads(line) for line in lines] if len(lines) > 2 else None
-
-    first, *copies = wait_until(several, "three deliveries", seconds=60)
+    first, *copies = wait_until(
+        lambda: len(seen := requests(gates)) > 2 and seen, "three deliveries", seconds=60
+    )
     assert (first["retries"], first["headers"]["mine"]) == (2, {"deep": [1]})
     for copy in copies:
         assert copy["headers"].pop("idempotency_deferred") > 0

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -34,7 +34,6 @@ VISIBILITY_TIMEOUT = 6
 class Broker:
     """A broker that answers, and how a process with the tests' settings reaches it."""
 
-    name: str
     url: str
     options: dict[str, object]
     #: Whether it says of a message that it was delivered before.
@@ -165,8 +164,7 @@ def rabbitmq(*, quorum: bool) -> Iterator[Broker]:
     if not RabbitMQ.program().exists():
         pytest.skip("RabbitMQ is not installed: apt-get install rabbitmq-server")
     with started(RabbitMQ) as server:
-        name = "RabbitMQ, quorum queues" if quorum else "RabbitMQ"
-        yield Broker(name, server.url, {"confirm_publish": True}, flags=True, quorum=quorum)
+        yield Broker(server.url, {"confirm_publish": True}, flags=True, quorum=quorum)
 
 
 @contextmanager
@@ -185,7 +183,7 @@ def pgmq() -> Iterator[Broker]:
                 "visibility_timeout": VISIBILITY_TIMEOUT,
                 "wait_time_seconds": 1,
             }
-            yield Broker("pgmq", "pgmq://", options, flags=False)
+            yield Broker("pgmq://", options, flags=False)
         finally:
             server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -200,16 +198,16 @@ def sqs() -> Iterator[Broker]:
             "wait_time_seconds": 1,
             "polling_interval": 0.1,
         }
-        yield Broker("SQS against moto", server.url, options, flags=False)
+        yield Broker(server.url, options, flags=False)
 
 
 @contextmanager
 def valkey() -> Iterator[Broker]:
     options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | {"visibility_timeout": VISIBILITY_TIMEOUT}
-    yield Broker("Valkey", settings.CELERY_BROKER_URL, options, flags=True)
+    yield Broker(settings.CELERY_BROKER_URL, options, flags=True)
 
 
-BROKERS: dict[str, Callable[[], "ExitStack | object"]] = {
+BROKERS: dict[str, Callable[[], AbstractContextManager[Broker]]] = {
     "valkey": valkey,
     "rabbitmq": lambda: rabbitmq(quorum=False),
     "rabbitmq-quorum": lambda: rabbitmq(quorum=True),

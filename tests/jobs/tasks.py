@@ -161,7 +161,8 @@ def note_request(task: Task, **_: Any) -> None:
     """What a message was like when it came."""
     if directory := os.environ.get(DIRECTORY):
         fields = {name: getattr(task.request, name, None) for name in REQUEST}
-        fields |= {"priority": (task.request.delivery_info or {}).get("priority")}
+        delivery = task.request.delivery_info or {}
+        fields |= {name: delivery.get(name) for name in ("priority", "redelivered")}
         with (Path(directory) / "requests").open("a") as lines:
             lines.write(json.dumps(fields, default=str, sort_keys=True) + "\n")
 
