@@ -14,6 +14,15 @@ from tests.example.mail_server import MailServer
 PATH = "/hooks/1?token=s3cret"
 
 
+def status(message):
+    message.refresh_from_db()
+    return message.status
+
+
+def record():
+    return IdempotencyRecord.objects.get()
+
+
 @pytest.fixture
 def mail_server(settings):
     with MailServer() as server:

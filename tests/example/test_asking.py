@@ -10,7 +10,7 @@ import pytest
 from idempotency import Verdict
 from idempotency.exceptions import InDoubt
 from idempotency.maintenance import sweep
-from idempotency.models import IdempotencyRecord, ParkedMessage
+from idempotency.models import ParkedMessage
 from idempotency.policies import Doubt
 from idempotency.states import State
 from notifications.answers import Unknown
@@ -18,19 +18,10 @@ from notifications.asking import ask_mail_server, ask_receiver
 from notifications.demo.plan import Fault
 from notifications.models import Status
 from notifications.tasks import enqueue_each, post_and_ask, send_message, sweep_up
-from tests.example.conftest import PATH
+from tests.example.conftest import PATH, record, status
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def status(message):
-    message.refresh_from_db()
-    return message.status
-
-
-def record():
-    return IdempotencyRecord.objects.get()
 
 
 @pytest.fixture

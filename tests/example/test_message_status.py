@@ -15,18 +15,10 @@ from notifications.answers import Refused
 from notifications.models import Message, Status
 from notifications.status import show_how_it_ended
 from notifications.tasks import send_message
+from tests.example.conftest import record, status
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def status(message):
-    message.refresh_from_db()
-    return message.status
-
-
-def record():
-    return IdempotencyRecord.objects.get()
 
 
 def end_delivery(message, state, retval=None):

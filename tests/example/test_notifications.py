@@ -7,24 +7,15 @@ import pytest
 
 from idempotency import Verdict
 from idempotency.exceptions import InDoubt, KeyReused
-from idempotency.models import IdempotencyRecord
 from idempotency.resolution import resolve
 from idempotency.states import State
 from notifications.answers import Refused, Unavailable
 from notifications.models import Message, Status
 from notifications.tasks import create_messages, send_message
+from tests.example.conftest import record, status
 from tests.example.mail_server import MailServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def status(message):
-    message.refresh_from_db()
-    return message.status
-
-
-def record():
-    return IdempotencyRecord.objects.get()
 
 
 def test_a_message_is_sent_once_and_a_duplicate_replays(mail_server, message):

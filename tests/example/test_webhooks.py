@@ -14,19 +14,10 @@ from notifications.demo.receiver import Receiver
 from notifications.demo.trouble import EVERYBODY
 from notifications.models import Channel, Message, Status
 from notifications.tasks import create_messages, post_and_ask, post_with_key, send_message
-from tests.example.conftest import PATH
+from tests.example.conftest import PATH, record, status
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def status(message):
-    message.refresh_from_db()
-    return message.status
-
-
-def record():
-    return IdempotencyRecord.objects.get()
 
 
 @pytest.fixture(params=["keyed", "asked"])
