@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -88,26 +87,6 @@ class Call:
         """The text that is stored of a result; None when results are not stored."""
         stored = conf().STORE_RESULT if self.store_result is None else self.store_result
         return results.encode(value, limit=conf().MAX_RESULT_BYTES) if stored else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """A decorated function, as the sweeper needs to know it."""
-
-    policy: Policy
-    using: str | None
-    signature: inspect.Signature
-
-    def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The arguments of a call by name, without a task's ``self``; None if they do not fit."""
-        try:
-            return dict(self.signature.bind(*args, **kwargs).arguments)
-        except TypeError:
-            return None
-
-
-#: By scope. Filled when the modules with the tasks are imported.
-jobs: dict[str, Job] = {}
 
 
 def decoded(text: str | None, otherwise: object = None) -> Any:

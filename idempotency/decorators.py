@@ -10,8 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from idempotency import execution
 from idempotency.attempts import delivery_of
-from idempotency.calls import Call, Job, jobs
+from idempotency.calls import Call
 from idempotency.conf import conf
+from idempotency.jobs import Job, jobs
 from idempotency.keys import OTHER_ARGUMENTS, Keying, KeySpec
 from idempotency.policies import (
     Leased,

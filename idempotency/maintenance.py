@@ -9,9 +9,9 @@ from uuid import UUID
 from django.db.models import Q
 
 from idempotency import parking, resolution
-from idempotency.calls import jobs
 from idempotency.conf import conf
 from idempotency.digests import Digest, Key
+from idempotency.jobs import all_jobs
 from idempotency.models import IdempotencyRecord, Kind, ParkedMessage
 from idempotency.parking import Published, publish_parked
 from idempotency.policies import Doubt, Leased, OnDoubt
@@ -37,7 +37,7 @@ class Swept:
 def sweep(*, using: str | None = None) -> Swept:
     """Make silent ends visible, ask about doubts, publish what waits for nothing any more.
 
-    Asks those who declared ``Leased(on_doubt=ask)`` on a task whose module is imported here.
+    Asks those who declared ``Leased(on_doubt=ask)`` on a task of this project.
     Safe to run at any time, also twice at once.
 
     Args:
@@ -65,7 +65,7 @@ def _put_in_doubt(using: str) -> int:
 
 
 def _ask(record: IdempotencyRecord, using: str) -> bool:
-    job = jobs.get(record.scope)
+    job = all_jobs().get(record.scope)
     if job is None or not isinstance(job.policy, Leased):
         return False
     on_doubt = job.policy.on_doubt

@@ -32,6 +32,7 @@ from idempotency.exceptions import (
     LeaseLost,
     TransactionLost,
 )
+from idempotency.jobs import loaders
 from idempotency.models import Reason
 
 logger = logging.getLogger("idempotency")
@@ -249,5 +250,11 @@ class CeleryBroker:
         return app_or_default().signature(loads(message, "application/json", "utf-8"))
 
 
+def load_tasks() -> None:
+    """Import the modules with the current application's tasks, as a worker does when it starts."""
+    app_or_default().loader.import_default_modules()
+
+
 delivery_finders.append(find_delivery)
+loaders.append(load_tasks)
 parking.broker = CeleryBroker()

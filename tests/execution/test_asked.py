@@ -6,8 +6,8 @@ import pytest
 from django.utils import timezone
 
 from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent, resolution
-from idempotency.calls import jobs
 from idempotency.exceptions import AlreadyRunning, InDoubt
+from idempotency.jobs import jobs
 from idempotency.maintenance import Swept, sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
 from idempotency.parking import Published

@@ -1,0 +1,54 @@
+"""The decorated functions of this process, by scope."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from idempotency.policies import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A decorated function, as those who look after its records need to know it."""
+
+    policy: Policy
+    using: str | None
+    signature: inspect.Signature
+
+    def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """The arguments of a call by name, without a task's ``self``; None if they do not fit."""
+        try:
+            return dict(self.signature.bind(*args, **kwargs).arguments)
+        except TypeError:
+            return None
+
+
+#: By scope. Filled when the modules with the functions are imported.
+jobs: dict[str, Job] = {}
+
+#: Set by ``contrib``: each imports the modules in which decorated functions are to be expected.
+loaders: list[Callable[[], None]] = []
+
+_loading = False
+
+
+def all_jobs() -> Mapping[str, Job]:
+    """The jobs of the project, by scope. Imports the modules with its tasks first.
+
+    A module that asks for this while it is being imported gets what is known so far.
+
+    Raises:
+        Exception: What the import of such a module raises.
+    """
+    global _loading
+    if not _loading:
+        _loading = True
+        try:
+            for load in loaders:
+                load()
+        finally:
+            _loading = False
+    return jobs
