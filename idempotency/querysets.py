@@ -111,6 +111,25 @@ class RecordQuerySet(Base):
         )
         return changed == 1
 
+    def succeed_over(self, seen: Any, *, own: bool, begun_at: Any, **columns: Any) -> bool:
+        """A transaction over a failed or forgotten record, or over its own start note, commits."""
+        changed = self.as_seen(seen).update(
+            state=State.SUCCEEDED,
+            attempt=seen.attempt + (not own),
+            claimed_at=begun_at,
+            claim_id=None,
+            policy=None,
+            owner=None,
+            error_class=None,
+            error_message=None,
+            effect_begun_at=None,
+            lease_expires_at=None,
+            repeat_until=None,
+            exhausted_at=None,
+            **columns,
+        )
+        return changed == 1
+
     def take_over(self, seen: Any, claim: Claim, **columns: Any) -> bool:
         """Claim a record that was seen to be claimable."""
         changed = self.as_seen(seen).update(

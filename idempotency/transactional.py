@@ -171,7 +171,7 @@ class TransactionalRun(Run):
         raise doom
 
     def _once(self) -> Outcome[Any]:
-        #: psycopg's connection; this try is its transaction.
+        #: The driver's connection; this try is its transaction.
         self.raw: Any = None
         self.in_body = self.sent = self.committed = False
         self.started = time.monotonic()
@@ -260,7 +260,7 @@ class TransactionalRun(Run):
     def _after_commit_sent(self, error: Exception) -> Outcome[Any]:
         """The last message came to an error: an answer of the server, or no answer at all."""
         self._explain(error)
-        if not isinstance(error, DatabaseError) or self.raw.broken:
+        if not isinstance(error, DatabaseError) or self.storage.is_broken(self.raw):
             return self._after_lost_commit(error)
         if self._is_body_transient(error):
             raise error

@@ -1,7 +1,7 @@
 """Settings of the example project.
 
 The embedded servers serve out of the box; ``DATABASE_URL`` and ``CELERY_BROKER_URL`` point
-elsewhere instead.
+elsewhere instead, ``DATABASE_URL=sqlite:////tmp/db.sqlite3`` to a file.
 """
 
 import os
@@ -60,7 +60,16 @@ TEMPLATES = [
 ]
 
 
-def _database(url: str) -> dict[str, object]:
+def database(url: str) -> dict[str, object]:
+    """The entry of ``DATABASES`` for a URL of PostgreSQL, or ``sqlite:///`` and a path."""
+    if url.startswith("sqlite:///"):
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": url.removeprefix("sqlite:///"),
+            # A transaction that becomes a writer later is refused while another writes.
+            "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 5},
+            "TEST": {"NAME": f"{url.removeprefix('sqlite:///')}.test"},  # by default: in memory
+        }
     given = conninfo_to_dict(url)
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -73,7 +82,7 @@ def _database(url: str) -> dict[str, object]:
     }
 
 
-DATABASES = {"default": _database(os.environ.get("DATABASE_URL") or services.database_url())}
+DATABASES = {"default": database(os.environ.get("DATABASE_URL") or services.database_url())}
 
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL") or services.broker_url()
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND", "disabled://")

@@ -2,12 +2,22 @@
 
 import json
 import os
+import tempfile
 from urllib.parse import urlsplit
 
 from project.settings import *  # noqa: F403 a settings module is extended like this
-from project.settings import CELERY_BROKER_URL, IDEMPOTENCY, INSTALLED_APPS
+from project.settings import (
+    CELERY_BROKER_URL,
+    DATABASES,
+    IDEMPOTENCY,
+    INSTALLED_APPS,
+    database,
+)
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.jobs", "tests.story"]
+# Every process that a test starts is told the name that the file has in this run.
+_FILE = os.environ.get("TEST_SQLITE", f"{tempfile.gettempdir()}/idempotency-{os.getpid()}.sqlite3")
+DATABASES = {**DATABASES, "sqlite": database(f"sqlite:///{_FILE}")}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # Two databases of the broker's server for each process of pytest-xdist: one for messages, since
@@ -26,6 +36,7 @@ CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {
 CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = "TEST_NO_ACK_ON_TIMEOUT" not in os.environ
 if "TEST_ACKS_ON_TIMEOUT" in os.environ:
     CELERY_TASK_ACKS_ON_TIMEOUT = os.environ["TEST_ACKS_ON_TIMEOUT"] == "1"
+CELERY_TASK_ACKS_LATE = "TEST_ACKS_EARLY" not in os.environ
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("TEST_SOFT_SHUTDOWN", 0))
 if "TEST_RETRY_ON_WORKER_LOST" in os.environ:
     CELERY_TASK_REJECT_ON_WORKER_LOST = False

@@ -16,7 +16,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from idempotency.attempts import owner
-from idempotency.exceptions import InsideTransaction, ManualCommit
+from idempotency.exceptions import BodyCommitted, InsideTransaction, ManualCommit, NotCommitted
 from idempotency.keys import Key
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
 from idempotency.policies import TRANSACTIONAL
@@ -107,10 +107,42 @@ class Storage(ABC):
             # Closing inside a block would only mark it.
             connection.in_atomic_block = False
             connection.closed_in_transaction = False
-            connection.close()
+            self._disconnect()
         # What Django's connect() resets too, but only later.
         connection.atomic_blocks, connection.savepoint_ids = [], []
         return not is_clean
+
+    def _disconnect(self) -> None:
+        self.connection.close()
+
+    def refuse_uncommittable(self, raw: Any) -> None:
+        """Raise unless the transaction begun on the connection ``raw`` can still be committed.
+
+        Raises:
+            NotCommitted: The body left it in a state that cannot be committed.
+            BodyCommitted: The body ended it.
+        """
+        connection = self.connection
+        if connection.closed_in_transaction or connection.connection is not raw:
+            raise NotCommitted(
+                "The body closed the database connection, and with it our transaction: nothing of "
+                "it was committed. Do not call connection.close() or close_old_connections() there."
+            )
+        if connection.autocommit or self._has_ended():
+            raise BodyCommitted(
+                "The body ended our transaction by itself, so a part of its effect may stand "
+                "without a record. Do not commit or switch autocommit in a transactional body."
+            )
+        if self._is_aborted():
+            raise NotCommitted(
+                "A database error happened in the body and was swallowed: the server refuses to "
+                "commit this transaction. Wrap what may fail in its own atomic()."
+            )
+        if connection.needs_rollback:
+            raise NotCommitted(
+                "The body left its transaction marked for rollback: an atomic block inside it "
+                "failed without a savepoint, or set_rollback(True) was called."
+            )
 
     # -- what differs between vendors --------------------------------------------------------
 
@@ -120,6 +152,10 @@ class Storage(ABC):
 
         Opens the connection.
         """
+
+    @abstractmethod
+    def is_broken(self, raw: Any) -> bool:
+        """Whether the server can no longer be reached by the connection ``raw``."""
 
     @abstractmethod
     def is_transient(self, error: BaseException, raw: Any) -> bool:
@@ -139,13 +175,12 @@ class Storage(ABC):
         """Whether the record was refused because the transaction is not the one of the look."""
 
     @abstractmethod
-    def refuse_uncommittable(self, raw: Any) -> None:
-        """Raise unless the transaction begun on the connection ``raw`` can still be committed.
+    def _has_ended(self) -> bool:
+        """Whether the transaction that Django takes for open is not."""
 
-        Raises:
-            NotCommitted: The body left it in a state that cannot be committed.
-            BodyCommitted: The body ended it.
-        """
+    @abstractmethod
+    def _is_aborted(self) -> bool:
+        """Whether an error has made COMMIT impossible."""
 
     @abstractmethod
     def lock_and_look(self, key: Key) -> Look:

@@ -10,7 +10,6 @@ from psycopg import ClientCursor, Error
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
-from idempotency.exceptions import BodyCommitted, NotCommitted
 from idempotency.keys import Key
 from idempotency.states import State
 from idempotency.storage.base import Storage
@@ -95,6 +94,9 @@ class PostgreSQL(Storage):
         in_autocommit = bool(self.connection.connection.autocommit)
         return in_autocommit and self._status() is TransactionStatus.IDLE
 
+    def is_broken(self, raw: Any) -> bool:
+        return bool(raw.broken)
+
     def is_transient(self, error: BaseException, raw: Any) -> bool:
         if not isinstance(error, DatabaseError | InterfaceError):
             return False
@@ -102,7 +104,7 @@ class PostgreSQL(Storage):
         if state is None:
             # psycopg gives no SQLSTATE when it is the connection that failed. In a body it may
             # be the connection to some other server, so ours is asked.
-            return raw is None or bool(raw.broken)
+            return raw is None or self.is_broken(raw)
         return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)
 
     def is_lock_timeout(self, error: BaseException) -> bool:
@@ -122,29 +124,11 @@ class PostgreSQL(Storage):
         diagnosis = _diagnosis(error)
         return (diagnosis.table_name, diagnosis.column_name) == ("idempotency_record", column)
 
-    def refuse_uncommittable(self, raw: Any) -> None:
-        connection = self.connection
-        if connection.closed_in_transaction or connection.connection is not raw:
-            raise NotCommitted(
-                "The body closed the database connection, and with it our transaction: nothing of "
-                "it was committed. Do not call connection.close() or close_old_connections() there."
-            )
-        status = self._status()
-        if status is TransactionStatus.IDLE or connection.autocommit:
-            raise BodyCommitted(
-                "The body ended our transaction by itself, so a part of its effect may stand "
-                "without a record. Do not commit or switch autocommit in a transactional body."
-            )
-        if status is not TransactionStatus.INTRANS:
-            raise NotCommitted(
-                "A database error happened in the body and was swallowed: the server refuses to "
-                "commit this transaction. Wrap what may fail in its own atomic()."
-            )
-        if connection.needs_rollback:
-            raise NotCommitted(
-                "The body left its transaction marked for rollback: an atomic block inside it "
-                "failed without a savepoint, or set_rollback(True) was called."
-            )
+    def _has_ended(self) -> bool:
+        return self._status() is TransactionStatus.IDLE
+
+    def _is_aborted(self) -> bool:
+        return self._status() is not TransactionStatus.INTRANS
 
     def lock_and_look(self, key: Key) -> Look:
         # Two statements, not one: in one, the snapshot is older than the lock, so a record

@@ -66,6 +66,8 @@ class Look:
     seen: Seen | None
     #: Whether it is the start note of this very run that was seen.
     own: bool = False
+    #: By which SQLite knows this transaction again; no other vendor needs it.
+    savepoint: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

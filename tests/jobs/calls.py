@@ -17,6 +17,7 @@ from project.celery import app
 from tests.harness.gates import reach
 from tests.harness.waiting import wait_until
 from tests.jobs import tasks
+from tests.jobs.models import Effect
 
 fork = multiprocessing.get_context("fork")
 
@@ -95,3 +96,13 @@ def _one_of_many(
 def publish(signatures: list[dict[str, Any]]) -> list[str]:
     """Publish each to the queue of this process's settings; their task ids."""
     return [app.signature(each).apply_async().id for each in signatures]
+
+
+def hold_in_body(using: str) -> None:
+    """Run a transactional body on a database that comes to its gate and stays there."""
+
+    def body() -> None:
+        Effect.objects.using(using).create(key="key", note="effect", pid=os.getpid())
+        reach("in the body")
+
+    execute(body, key="key", scope="test", using=using)
