@@ -14,6 +14,7 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        import_module("idempotency.checks")
         if find_spec("celery"):
             import_module("idempotency.contrib.celery")
             import_module("idempotency.contrib.celery_checks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from difflib import get_close_matches
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -53,25 +54,82 @@ class Conf:
     While there are two, transactional jobs must run under READ COMMITTED, Django's default."""
 
 
+DEFAULTS = {field.name: field.default for field in fields(Conf)}
+
+#: By these another package's settings are known, which uses the same name: drf-idempotency 1.0.
+FOREIGN = frozenset({"BACKEND", "BACKEND_OPTIONS", "HEADER_NAME", "METHODS", "TTL_SECONDS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with the settings. ``number`` is stable: the check's id ends in it."""
+
+    number: int
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}"
+
+
+def problems() -> list[Problem]:
+    """All that is wrong with the dict ``IDEMPOTENCY``; none when it can be used."""
+    given = getattr(settings, "IDEMPOTENCY", {})
+    if not isinstance(given, dict):
+        message = f"IDEMPOTENCY must be a dict, not {type(given).__name__}."
+        return [Problem(1, message, "Every option has a default: {} is enough.")]
+    unknown = [_unknown(name) for name in given if name not in DEFAULTS]
+    if FOREIGN & given.keys():
+        unknown = [
+            Problem(
+                2,
+                f"IDEMPOTENCY contains {', '.join(sorted(FOREIGN & given.keys()))}, which belong "
+                "to drf-idempotency: both packages use this name.",
+                "One project cannot use both.",
+            )
+        ]
+    refused = [_refused(name, value) for name, value in given.items() if name in DEFAULTS]
+    return unknown + [problem for problem in refused if problem]
+
+
+def _unknown(name: object) -> Problem:
+    near = get_close_matches(str(name).upper(), DEFAULTS, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(DEFAULTS)}."
+    return Problem(2, f"IDEMPOTENCY has an unknown option {name!r}.", hint)
+
+
+def _refused(name: str, value: object) -> Problem | None:
+    default = DEFAULTS[name]
+    shown = repr(value)
+    if isinstance(default, bool):
+        is_right, wanted = isinstance(value, bool), "True or False"
+    elif isinstance(default, timedelta):
+        is_right = isinstance(value, timedelta) and value > timedelta(0)
+        wanted = "a positive timedelta"
+    elif isinstance(default, int):
+        is_right = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        wanted = "a positive int"
+    elif isinstance(default, str):
+        is_right, wanted = isinstance(value, str) and bool(value), "the alias of a database"
+    else:
+        is_right = isinstance(value, list | tuple) and all(map(_is_secret, value))
+        wanted = "a list of secrets, each a str that is not empty or None for none"
+        shown = f"another {type(value).__name__}"  # it may hold a secret
+    if is_right:
+        return None
+    return Problem(3, f"IDEMPOTENCY[{name!r}] must be {wanted}, not {shown}.", "Correct it.")
+
+
+def _is_secret(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value != "")
+
+
 def conf() -> Conf:
     """Read the settings now; never cached, so ``override_settings`` just works.
 
     Raises:
-        ImproperlyConfigured: An option is not known, or the secrets are not a list of texts.
+        ImproperlyConfigured: An option is not known, or has a value of a wrong type or range.
     """
-    given = getattr(settings, "IDEMPOTENCY", {})
-    unknown = given.keys() - {field.name for field in fields(Conf)}
-    if unknown:
-        raise ImproperlyConfigured(
-            f"Unknown IDEMPOTENCY settings: {', '.join(sorted(unknown))}. "
-            f"Known are: {', '.join(field.name for field in fields(Conf))}."
-        )
-    secrets = given.get("KEY_SECRETS", ())
-    if isinstance(secrets, str) or not all(
-        s is None or (isinstance(s, str) and s) for s in secrets
-    ):
-        raise ImproperlyConfigured(
-            "IDEMPOTENCY['KEY_SECRETS'] must be a list of secrets, each a str that is not empty or "
-            "None for none."
-        )
-    return Conf(**given)
+    if found := problems():
+        raise ImproperlyConfigured(" ".join(map(str, found)))
+    return Conf(**getattr(settings, "IDEMPOTENCY", {}))

@@ -12,7 +12,7 @@ from idempotency import execution
 from idempotency.attempts import delivery_of
 from idempotency.calls import Call
 from idempotency.conf import conf
-from idempotency.jobs import Job, jobs
+from idempotency.jobs import Job, register
 from idempotency.keys import OTHER_ARGUMENTS, Keying, KeySpec
 from idempotency.policies import (
     Leased,
@@ -80,11 +80,12 @@ def idempotent(
         names = list(signature.parameters.values())
         self_first = bool(names) and names[0].name == "self"
         job = Job(
+            name=f"{function.__module__}.{function.__qualname__}",
             policy=policy,
             using=using,
             signature=signature.replace(parameters=names[self_first:]),
         )
-        jobs[keying.scope] = job
+        register(keying.scope, job)
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -14,6 +14,8 @@ from idempotency.policies import Policy
 class Job:
     """A decorated function, as those who look after its records need to know it."""
 
+    #: Module and qualified name of the function.
+    name: str
     policy: Policy
     using: str | None
     signature: inspect.Signature
@@ -29,10 +31,21 @@ class Job:
 #: By scope. Filled when the modules with the functions are imported.
 jobs: dict[str, Job] = {}
 
+#: Scope, and the names of two functions that have it.
+clashes: set[tuple[str, str, str]] = set()
+
 #: Set by ``contrib``: each imports the modules in which decorated functions are to be expected.
 loaders: list[Callable[[], None]] = []
 
 _loading = False
+
+
+def register(scope: str, job: Job) -> None:
+    """Make a job known. The same function may come twice: its module was loaded again."""
+    known = jobs.setdefault(scope, job)
+    if known.name != job.name:
+        clashes.add((scope, known.name, job.name))
+    jobs[scope] = job
 
 
 def all_jobs() -> Mapping[str, Job]:

@@ -50,8 +50,66 @@ STATISTICS = "tests/operations/test_statistics.py"
 DEATHS = "tests/execution/test_deaths.py"
 LIMIT = "tests/concurrency/test_soft_time_limit.py"
 KEYS = "tests/unit/test_keys.py"
+CONF = "tests/unit/test_conf.py"
+SQLITE = "tests/storage/test_sqlite.py"
 
 MUTANTS = [
+    Mutant(
+        "accept on SQLite a transaction that the body has ended",
+        "storage/sqlite.py",
+        'self._send(f"RELEASE SAVEPOINT idempotency_{look.savepoint}")',
+        "pass",
+        f"{SQLITE} -k commits_by_itself",
+    ),
+    Mutant(
+        "look on SQLite before becoming the writer",
+        "storage/sqlite.py",
+        "self._send(BECOME_WRITER)\n        self._send(f",
+        "self._send(f",
+        f"{SQLITE} -k writer_before_it_looks",
+    ),
+    Mutant(
+        "take a busy SQLite for a failure of the job",
+        "storage/sqlite.py",
+        "return self.is_lock_timeout(error)",
+        "return False",
+        f"{SQLITE} -k while_another_writes",
+    ),
+    Mutant(
+        "replay on SQLite what is forgotten",
+        "storage/sqlite.py",
+        "expired=record.expires_at <= now",
+        "expired=False",
+        f"{SQLITE} -k expired",
+    ),
+    Mutant(
+        "ignore an option that is not known",
+        "conf.py",
+        "return unknown + [problem",
+        "return [problem",
+        f"{CONF} -k cannot_be_meant",
+    ),
+    Mutant(
+        "show a secret that is refused",
+        "conf.py",
+        'shown = f"another {type(value).__name__}"',
+        "shown = repr(value)",
+        f"{CONF} -k cannot_be_meant",
+    ),
+    Mutant(
+        "keep quiet when a worker starts",
+        "contrib/celery_checks.py",
+        "@celeryd_after_setup.connect\n",
+        "",
+        "tests/operations/test_celery_checks.py -k worker_logs",
+    ),
+    Mutant(
+        "forget the first of two functions with one scope",
+        "jobs.py",
+        "known.name != job.name",
+        "False",
+        "tests/operations/test_checks.py -k one_scope",
+    ),
     Mutant(
         "forget what a redelivered start left behind",
         "transactional.py",
@@ -222,21 +280,21 @@ MUTANTS = [
     ),
     Mutant(
         "skip the needs_rollback check",
-        "storage/postgresql.py",
+        "storage/base.py",
         "if connection.needs_rollback:",
         "if False:",
         f"{TRANSACTIONAL} -k cannot_be_committed",
     ),
     Mutant(
         "skip the check for a swallowed database error",
-        "storage/postgresql.py",
-        "if status is not TransactionStatus.INTRANS:",
+        "storage/base.py",
+        "if self._is_aborted():",
         "if False:",
         f"{TRANSACTIONAL} -k cannot_be_committed",
     ),
     Mutant(
         "skip the check for a closed connection",
-        "storage/postgresql.py",
+        "storage/base.py",
         "if connection.closed_in_transaction or connection.connection is not raw:",
         "if False:",
         f"{TRANSACTIONAL} -k cannot_be_committed",

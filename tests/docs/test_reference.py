@@ -1,0 +1,42 @@
+"""The pages of reference say what the code says."""
+
+import re
+from pathlib import Path
+
+from tests.docs import settings_page
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_of_settings_is_that_of_the_docstrings():
+    assert settings_page.PAGE.read_text() == settings_page.page(), (
+        "Write it again: python -m tests.docs.settings_page"
+    )
+
+
+def test_each_check_has_its_place_on_the_page():
+    sources = "".join(path.read_text() for path in ROOT.glob("idempotency/**/*check*.py"))
+    ids = set(re.findall(r'id="(idempotency\.[EW]\d{3})"', sources))
+    ids |= {f"idempotency.E00{number}" for number in (1, 2, 3)}  # numbered in conf.py
+    headings = re.findall(r"^## (.*)$", (ROOT / "docs/reference/checks.md").read_text(), re.M)
+    assert headings == sorted(ids)
+
+
+def test_every_link_between_pages_leads_somewhere():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    dead = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            name, _, anchor = target.partition("#")
+            if "://" in target:
+                continue
+            file = page.parent / name if name else page
+            if not file.exists() or (anchor and anchor not in _anchors(file)):
+                dead.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not dead
+
+
+def _anchors(page):
+    """As GitHub and MyST make them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
