@@ -24,6 +24,12 @@ class Conf:
     """How long a settled record is kept. Longer than the longest time in which the same message
     can come back: afterwards it runs again."""
 
+    EVENT_RETENTION: timedelta = timedelta(days=90)
+    """How long events are kept, which tell what happened to a key."""
+
+    PURGE_BATCH: int = 5000
+    """How many rows a purge looks at in one transaction."""
+
     STORE_RESULT: bool = True
     """Whether results are stored, so that a duplicate is answered with the first one's result."""
 

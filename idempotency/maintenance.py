@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import DurationField, Exists, ExpressionWrapper, F, Max, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 
 from idempotency import parking, resolution
 from idempotency.conf import conf
 from idempotency.digests import Digest, Key
 from idempotency.jobs import all_jobs
-from idempotency.models import IdempotencyRecord, Kind, ParkedMessage
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
 from idempotency.parking import Published, publish_parked
 from idempotency.policies import Doubt, Leased, OnDoubt
 from idempotency.states import State
@@ -108,3 +111,67 @@ def _is_free(key_hash: UUID, using: str) -> bool:
     with storage.transaction(joined=storage.in_test_case):
         look = storage.lock_and_look(Key("", (Digest(key_hash, None),), ""))
     return look.locked and (look.seen is None or look.seen.lease_left == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge came to.
+
+    Attributes:
+        records: Settled records that were forgotten, and are deleted.
+        events: Events that were older than ``EVENT_RETENTION``, and are deleted.
+        lag: For how long the oldest of these records had been forgotten when the purge began;
+            None when there was none. Much more than the time between two purges: they are too few.
+    """
+
+    records: int
+    events: int
+    lag: timedelta | None
+
+
+def purge(
+    *,
+    using: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Purged:
+    """Delete what is forgotten: never a record that is running, in doubt or exhausted, nor one
+    that a parked message waits for. Safe to run at any time, also twice at once.
+
+    Args:
+        using: Database alias. Default: the setting ``DATABASE``.
+        dry_run: Count what would be deleted, and delete nothing.
+        progress: Called after each batch with the number of rows deleted so far.
+    """
+    using = using or conf().DATABASE
+    parked = ParkedMessage.objects.using(using).filter(key_hash=OuterRef("key_hash"))
+    records = _records(using).purgeable().filter(~Exists(parked)).order_by()
+    events = IdempotencyEvent.objects.using(using).order_by()
+    events = events.filter(at__lte=Now() - conf().EVENT_RETENTION)
+    age = ExpressionWrapper(Now() - F("expires_at"), output_field=DurationField())
+    lag = records.aggregate(lag=Max(age))["lag"]
+    if dry_run:
+        return Purged(records.count(), events.count(), lag)
+    done = 0
+
+    def count(deleted: int) -> None:
+        nonlocal done
+        done += deleted
+        if progress:
+            progress(done)
+
+    return Purged(_delete(records, count), _delete(events, count), lag)
+
+
+def _delete(rows: QuerySet[Any], deleted: Callable[[int], None]) -> int:
+    """Batch by batch along the primary key: no index on a time is needed, and no lock is long."""
+    everything = rows.model._default_manager.using(rows.db).order_by("pk")
+    done, low = 0, 0
+    while True:
+        ids = everything.filter(pk__gt=low).values_list("pk", flat=True)[: conf().PURGE_BATCH]
+        high = max(ids, default=None)
+        if high is None:
+            return done
+        number, _ = rows.filter(pk__gt=low, pk__lte=high).delete()
+        done, low = done + number, high
+        deleted(number)

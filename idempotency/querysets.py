@@ -81,6 +81,12 @@ class RecordQuerySet(Base):
         ended = Q(state=State.RUNNING, lease_expires_at__lte=Now()) | Q(state=State.FAILED)
         return self.filter(ended, ~provider_knows, effect_begun_at__isnull=False, exhausted_at=None)
 
+    def purgeable(self) -> Self:
+        """Settled, and forgotten; what waits for an operator stays."""
+        return self.filter(
+            state__in=[State.SUCCEEDED, State.FAILED], exhausted_at=None, expires_at__lte=Now()
+        )
+
     def exhausted(self) -> Self:
         """No delivery claims it until it is allowed again."""
         return self.filter(exhausted_at__isnull=False)

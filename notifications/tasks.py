@@ -11,7 +11,6 @@ from uuid import UUID
 from celery import Task, shared_task
 
 from idempotency import Leased, OnDoubt, current_attempt, idempotent
-from idempotency.maintenance import sweep
 from notifications import mail, webhook
 from notifications.answers import NotSent, Unavailable, Unknown
 from notifications.asking import ask_mail_server, ask_receiver
@@ -98,12 +97,6 @@ SENDERS: Mapping[Channel, Task[..., None]] = {
     Channel.ASKED: post_and_ask,
     Channel.KEYED: post_with_key,
 }
-
-
-@shared_task(ignore_result=True)
-def sweep_up() -> None:
-    """Ask about the doubts that no further delivery asks about. Run now and then, by beat."""
-    sweep()
 
 
 def _send(message_id: int, gateway: Gateway, *, repeats: bool = False) -> None:

@@ -119,9 +119,10 @@ WEBHOOKS_HONOUR_KEY = frozenset(os.environ.get("WEBHOOKS_HONOUR_KEY", "").lower(
 WEBHOOKS_CAN_BE_ASKED = frozenset(os.environ.get("WEBHOOKS_CAN_BE_ASKED", "").lower().split())
 WEBHOOK_TIMEOUT = 10  # seconds; for the same reason as EMAIL_TIMEOUT
 
-# `celery --app=project beat` asks about what no further delivery asks about.
+# `celery --app=project beat` asks about what no further delivery asks about, and tidies.
 CELERY_BEAT_SCHEDULE = {
-    "sweep": {"task": "notifications.tasks.sweep_up", "schedule": timedelta(minutes=1)}
+    "sweep": {"task": "idempotency.sweep", "schedule": timedelta(minutes=1)},
+    "purge": {"task": "idempotency.purge", "schedule": timedelta(days=1)},
 }
 
 IDEMPOTENCY = {"LEASE": timedelta(seconds=float(os.environ.get("LEASE_SECONDS", "60")))}

@@ -51,9 +51,52 @@ DEATHS = "tests/execution/test_deaths.py"
 LIMIT = "tests/concurrency/test_soft_time_limit.py"
 KEYS = "tests/unit/test_keys.py"
 CONF = "tests/unit/test_conf.py"
+COMMANDS = "tests/operations/test_commands.py"
 SQLITE = "tests/storage/test_sqlite.py"
 
 MUTANTS = [
+    Mutant(
+        "purge what is in doubt",
+        "querysets.py",
+        "state__in=[State.SUCCEEDED, State.FAILED], exhausted_at=None, expires_at__lte=Now()",
+        "exhausted_at=None, expires_at__lte=Now()",
+        f"{COMMANDS} -k leaves",
+    ),
+    Mutant(
+        "purge what is exhausted",
+        "querysets.py",
+        "exhausted_at=None, expires_at__lte=Now()\n        )",
+        "expires_at__lte=Now()\n        )",
+        f"{COMMANDS} -k leaves",
+    ),
+    Mutant(
+        "purge what a message waits for",
+        "maintenance.py",
+        ".filter(~Exists(parked))",
+        "",
+        f"{COMMANDS} -k leaves",
+    ),
+    Mutant(
+        "purge what is not forgotten",
+        "querysets.py",
+        "exhausted_at=None, expires_at__lte=Now()\n        )",
+        "exhausted_at=None\n        )",
+        f"{COMMANDS} -k nothing_else",
+    ),
+    Mutant(
+        "delete in a dry run",
+        "maintenance.py",
+        "    if dry_run:\n",
+        "    if False:\n",
+        f"{COMMANDS} -k dry_run",
+    ),
+    Mutant(
+        "purge the first batch only",
+        "maintenance.py",
+        "done, low = done + number, high",
+        "return number",
+        f"{COMMANDS} -k nothing_else",
+    ),
     Mutant(
         "accept on SQLite a transaction that the body has ended",
         "storage/sqlite.py",

@@ -12,6 +12,7 @@ import redis
 from django.core.management import call_command
 from django.db import connection
 
+from idempotency.contrib.celery_tasks import sweep
 from notifications.demo import login
 from notifications.demo.doubts import Doubt, doubts, resolved
 from notifications.demo.lanes import Lane
@@ -23,7 +24,6 @@ from notifications.demo.tasks import PLAIN_QUEUE
 from notifications.demo.trouble import Trouble
 from notifications.demo.workers import Worker, stop_all
 from notifications.rows import COLUMNS, read
-from notifications.tasks import sweep_up
 from project.services import Servers, undisturbed
 
 WORKERS_PER_LANE = 2
@@ -102,7 +102,7 @@ class Demo:
             self.screen.say(f"  {self._called(doubt)}: {doubt.story()}")
             self.screen.say(f"      {doubt.question()}")
         while doubts():
-            sweep_up.apply_async(queue=OUR_QUEUE)
+            sweep.apply_async(queue=OUR_QUEUE)
             next_sweep = time.monotonic() + SECONDS_BETWEEN_SWEEPS
             phase.wait_until(lambda: time.monotonic() > next_sweep or not doubts())  # noqa: B023 called at once
         storm.calm_down(phase)

@@ -8,6 +8,7 @@ from smtplib import SMTPServerDisconnected
 import pytest
 
 from idempotency import Verdict
+from idempotency.contrib import celery_tasks
 from idempotency.exceptions import InDoubt
 from idempotency.maintenance import sweep
 from idempotency.models import ParkedMessage
@@ -17,7 +18,7 @@ from notifications.answers import Unknown
 from notifications.asking import ask_mail_server, ask_receiver
 from notifications.demo.plan import Fault
 from notifications.models import Status
-from notifications.tasks import enqueue_each, post_and_ask, send_message, sweep_up
+from notifications.tasks import enqueue_each, post_and_ask, send_message
 from tests.example.conftest import PATH, record, status
 from tests.harness.waiting import wait_until
 
@@ -138,7 +139,7 @@ def test_a_workers_doubt_is_asked_about_by_its_sweep_and_shows(
     queue.send(enqueue_each.s([message.pk]))
     wait_until(lambda: status(message) == Status.UNKNOWN, "the doubt to show", seconds=60)
     let_lease_lapse()
-    queue.send(sweep_up.s())
+    queue.send(celery_tasks.sweep.s())
     wait_until(lambda: status(message) == Status.SENT, "its end to show", seconds=60)
     queue.wait_empty(seconds=60)
     assert len(asked.journal) == asked.seen == 1

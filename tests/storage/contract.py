@@ -30,7 +30,7 @@ from idempotency.exceptions import (
     NotInDoubt,
 )
 from idempotency.execution import run
-from idempotency.maintenance import sweep
+from idempotency.maintenance import purge, sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import park
 from idempotency.resolution import allow_again, resolve
@@ -383,6 +383,17 @@ class StorageContract:
         assert done.not_kept == 1
         assert not parked.exists()
         assert not park(self.using, key_hash, Reason.IN_DOUBT, **message)
+
+    def test_a_purge_deletes_what_is_forgotten_and_nothing_else(self):
+        self.once(key="old")
+        self.records.update(expires_at=timezone.now() - timedelta(hours=1))
+        self.once(key="new")
+        assert purge(using=self.using, dry_run=True).records == 1
+        purged = purge(using=self.using)
+        assert purged.records == 1
+        assert timedelta(hours=1) <= purged.lag < timedelta(hours=2)
+        assert self.once(key="new").replayed is True
+        assert self.once(key="old").replayed is False
 
     def test_what_was_delivered_is_counted(self):
         for _ in range(3):

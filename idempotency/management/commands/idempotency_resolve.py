@@ -1,0 +1,53 @@
+"""``manage.py idempotency_resolve``"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from idempotency.exceptions import IdempotencyError
+from idempotency.management.base import KeyCommand
+from idempotency.policies import Verdict
+from idempotency.resolution import resolve
+
+
+class Command(KeyCommand):
+    help = "End a doubt: say whether the effect happened. The messages that wait are published."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        verdict = parser.add_mutually_exclusive_group(required=True)
+        verdict.add_argument("--happened", action="store_true", help="It is not run again.")
+        verdict.add_argument("--did-not-happen", action="store_true", help="The next one runs.")
+        parser.add_argument("--result", help="With --happened: what duplicates get, as JSON.")
+        parser.add_argument("--reason", required=True, help="For those who read the events later.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        record = self.record(options["key"], options["scope"])
+        try:
+            published = resolve(
+                record.key_hash,
+                _verdict(options),
+                reason=options["reason"],
+                by=getpass.getuser(),
+                using=self.using,
+                claim_id=record.claim_id,
+            )
+        except IdempotencyError as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(f"Resolved. {self.published(published)}")
+
+
+def _verdict(options: dict[str, Any]) -> Verdict:
+    given = options["result"]
+    if options["did_not_happen"]:
+        if given is not None:
+            raise CommandError("What did not happen has no --result. Nothing was changed.")
+        return Verdict.did_not_happen()
+    try:
+        return Verdict.happened(None if given is None else json.loads(given))
+    except ValueError as error:
+        raise CommandError(f"--result is no JSON: {error}. Nothing was changed.") from error

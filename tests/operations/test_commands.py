@@ -1,0 +1,232 @@
+"""What an operator types, and is told."""
+
+import io
+import json
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+from django.utils import timezone
+
+from idempotency import Leased, OnDoubt, execute, idempotent, jobs
+from idempotency.maintenance import purge
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
+from idempotency.parking import park
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOLD = Leased(on_doubt=OnDoubt.HOLD)
+
+
+def run(command, *arguments):
+    output = io.StringIO()
+    call_command(f"idempotency_{command}", *arguments, stdout=output, no_color=True)
+    return output.getvalue()
+
+
+def run_json(command, *arguments):
+    return json.loads(run(command, *arguments, "--json"))
+
+
+def doubt(key="key", scope="test"):
+    def body():
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        execute(body, key=key, scope=scope, policy=HOLD)
+    return IdempotencyRecord.objects.get(scope=scope)
+
+
+def forget(**which):
+    IdempotencyRecord.objects.filter(**which).update(expires_at=timezone.now() - timedelta(hours=1))
+
+
+# -- purge ---------------------------------------------------------------------------------------
+
+
+@override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
+def test_a_purge_deletes_what_is_forgotten_and_nothing_else():
+    for number in range(5):
+        execute(lambda: None, key=number, scope="old")
+    execute(lambda: None, key=1, scope="new")
+    forget(scope="old")
+    purged = purge()
+    assert purged.records == 5
+    assert timedelta(hours=1) <= purged.lag < timedelta(hours=2)
+    assert [record.scope for record in IdempotencyRecord.objects.all()] == ["new"]
+    assert purge().lag is None
+
+
+@pytest.mark.parametrize("state", ["in_doubt", "exhausted", "waited for"])
+def test_a_purge_leaves_what_somebody_waits_for(state):
+    record = doubt()
+    rows = IdempotencyRecord.objects.filter(pk=record.pk)
+    if state == "exhausted":
+        now = timezone.now()
+        rows.update(state="failed", settled_at=now, exhausted_at=now, lease_expires_at=None)
+    elif state == "waited for":
+        park("default", record.key_hash, Reason.IN_DOUBT, task_id="1", message=None)
+        rows.update(state="failed", settled_at=timezone.now(), lease_expires_at=None)
+    forget()
+    assert purge().records == 0
+    assert rows.exists()
+
+
+def test_a_purge_leaves_what_runs():
+    def body():
+        forget()
+        IdempotencyRecord.objects.update(lease_expires_at=timezone.now() - timedelta(days=1))
+        return purge().records
+
+    assert execute(body, key="key", scope="test", policy=HOLD).result == 0
+
+
+def test_old_events_are_purged():
+    doubt()
+    assert purge().events == 0
+    IdempotencyEvent.objects.update(at=timezone.now() - timedelta(days=91))
+    assert purge().events == 1
+
+
+def test_a_dry_run_deletes_nothing():
+    execute(lambda: None, key=1, scope="old")
+    forget()
+    assert "Would delete 1 records and 0 events." in run("purge", "--dry-run")
+    assert run_json("purge", "--dry-run")["records"] == 1
+    assert IdempotencyRecord.objects.count() == 1
+    assert "Deleted 1 records" in run("purge")
+    assert not IdempotencyRecord.objects.exists()
+
+
+# -- one key -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "typed"),
+    [("order-7", "order-7"), ("7", "7"), (7, "7"), ((1, "a"), '[1, "a"]'), ("null", "null")],
+)
+def test_a_key_is_found_as_text_or_json(key, typed):
+    execute(lambda: None, key=key, scope="test")
+    assert run_json("show", typed, "--scope", "test")["record"]["scope"] == "test"
+
+
+def test_a_key_is_found_in_the_scopes_of_the_project(monkeypatch):
+    monkeypatch.setattr(jobs, "jobs", {})
+
+    @idempotent(key="order_id", scope="ship")
+    def ship(order_id):
+        pass
+
+    @idempotent(key="order_id", scope="bill")
+    def bill(order_id):
+        pass
+
+    ship(7)
+    assert run_json("show", "7")["record"]["scope"] == "ship"
+    with pytest.raises(CommandError, match="No record has this key in bill, "):
+        run("show", "8")
+    bill(7)
+    with pytest.raises(CommandError, match="2 records fit: bill, ship"):
+        run("show", "7")
+
+
+def test_a_hash_is_a_key_too():
+    record = doubt()
+    assert run_json("show", record.key_hash.hex)["record"]["state"] == "in_doubt"
+
+
+def test_a_key_under_an_older_secret_is_found():
+    with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["old"]}):
+        execute(lambda: None, key=7, scope="test")
+    with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["new", "old"]}):
+        assert "succeeded" in run("show", "7", "--scope", "test")
+
+
+def test_it_shows_what_happened_and_what_comes_next():
+    record = doubt()
+    park("default", record.key_hash, Reason.IN_DOUBT, task_id="task-1", message=None)
+    shown = run("show", "key", "--scope", "test")
+    assert "TimeoutError" in shown
+    assert "task-1  in_doubt" in shown
+    assert "It waits until somebody says what happened: idempotency_resolve." in shown
+
+
+def test_a_doubt_is_resolved_with_a_result():
+    record = doubt()
+    park("default", record.key_hash, Reason.IN_DOUBT, task_id="1", message=None)
+    arguments = ("key", "--scope", "test", "--happened", "--result", '{"id": 1}', "--reason", "log")
+    said = run("resolve", *arguments)
+    assert said.strip() == (
+        "Resolved. 0 parked messages published. 1 were not kept: send them again yourself."
+    )
+    assert not ParkedMessage.objects.exists()
+    assert execute(lambda: None, key="key", scope="test").result == {"id": 1}
+    assert "log" in IdempotencyEvent.objects.get(kind="resolved").note
+    with pytest.raises(CommandError, match="is not in doubt: its record is succeeded"):
+        run("resolve", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--did-not-happen", "--result", "1", "--reason", "x"], "has no --result"),
+        (["--happened", "--result", "{", "--reason", "x"], "--result is no JSON"),
+        (["--happened"], "required: --reason"),
+        (["--reason", "x"], "one of the arguments --happened --did-not-happen is required"),
+    ],
+)
+def test_a_verdict_that_cannot_be_meant_changes_nothing(arguments, said):
+    doubt()
+    with pytest.raises(CommandError, match=said):
+        run("resolve", "key", "--scope", "test", *arguments)
+    assert IdempotencyRecord.objects.get().state == "in_doubt"
+
+
+def test_what_did_not_happen_runs():
+    doubt()
+    run("resolve", "key", "--scope", "test", "--did-not-happen", "--reason", "not in the log")
+    assert "The next delivery runs." in run("show", "key", "--scope", "test")
+
+
+def test_a_success_is_allowed_again_and_a_doubt_is_not():
+    execute(lambda: None, key=7, scope="test")
+    assert "Allowed again." in run("allow_again", "7", "--scope", "test", "--reason", "asked for")
+    assert IdempotencyRecord.objects.get().generation == 2
+    doubt(scope="other")
+    with pytest.raises(CommandError, match="cannot be allowed again: its record is in doubt"):
+        run("allow_again", "key", "--scope", "other", "--reason", "asked for")
+
+
+# -- all of them ---------------------------------------------------------------------------------
+
+
+def test_a_sweep_says_what_it_found():
+    def body():
+        IdempotencyRecord.objects.update(lease_expires_at=timezone.now() - timedelta(days=1))
+        assert "finds a doubt: its effect had begun" in run("show", "key", "--scope", "test")
+        said.append(run("sweep"))
+
+    said = []
+    execute(body, key="key", scope="test", policy=HOLD)
+    assert "1 new doubts, 0 resolved" in said[0]
+    assert run_json("sweep") == {
+        "doubts": 0,
+        "resolved": 0,
+        "parked": {"published": 0, "waiting": 0, "not_kept": 0},
+    }
+
+
+def test_statistics_count_what_needs_attention():
+    doubt()
+    for _ in range(2):
+        execute(lambda: None, key=1, scope="sent")
+    said = run("stats")
+    assert "in_doubt         1, the oldest of" in said
+    assert "sent: 2 deliveries in 24 h, 1 duplicates" in said
+    assert run_json("stats")["states"][0]["number"] == 1
+
+
+def test_an_alias_that_is_not_there_is_an_error_that_names_the_others():
+    with pytest.raises(CommandError, match=r"no database alias 'nowhere'\. Known are: default"):
+        run("purge", "--database", "nowhere")
