@@ -3,9 +3,17 @@
 import re
 from pathlib import Path
 
+from django.core.management import load_command_class
+from django.core.management.base import BaseCommand
+
 from tests.docs import settings_page
 
 ROOT = Path(__file__).resolve().parents[2]
+INHERITED = {
+    flag
+    for action in BaseCommand().create_parser("manage.py", "any")._actions
+    for flag in action.option_strings
+} | {"--database"}
 
 
 def test_the_page_of_settings_is_that_of_the_docstrings():
@@ -22,8 +30,22 @@ def test_each_check_has_its_place_on_the_page():
     assert headings == sorted(ids)
 
 
+def test_each_command_and_each_option_of_it_has_its_row():
+    page = (ROOT / "docs/reference/commands.md").read_text()
+    rows = {
+        row[1]: set(re.findall(r"`(--[\w-]+)`", row[2]))
+        for row in re.finditer(r"^\| `(idempotency_\w+)[^`]*` \|(.*)$", page, re.M)
+    }
+    commands = {path.stem for path in ROOT.glob("idempotency/management/commands/idem*.py")}
+    assert rows.keys() == commands
+    for name in commands:
+        parser = load_command_class("idempotency", name).create_parser("manage.py", name)
+        options = {flag for action in parser._actions for flag in action.option_strings}
+        assert rows[name] == options - INHERITED, name
+
+
 def test_every_link_between_pages_leads_somewhere():
-    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     dead = []
     for page in pages:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
