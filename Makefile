@@ -1,10 +1,11 @@
 # Everything runs in .venv, which every target makes by itself. Python 3.11 or newer is enough.
 PYTHON ?= python3
+DJANGO ?= 6.1
 RUN := .venv/bin/python
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test oldest check format mutants clean
+.PHONY: help install demo serve test oldest django check format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,18 @@ oldest: .venv-celery-oldest/installed ## Run Celery's tests against the oldest C
 	    .venv-celery-oldest/bin/python -m pytest -n auto --dist loadgroup \
 	    tests/contrib tests/acceptance -k "not pgmq and not sqs and not rabbitmq" $(ARGS)
 
+django: .venv-django-$(DJANGO)/installed ## Run the app's tests on another Django (DJANGO=6.1 PYTHON=)
+	.venv-django-$(DJANGO)/bin/python -m project.services run --throwaway \
+	    .venv-django-$(DJANGO)/bin/python -m pytest -n auto --dist loadgroup \
+	    tests/unit tests/execution tests/storage tests/operations tests/faults $(ARGS)
+
+.venv-django-$(DJANGO)/installed: requirements.txt
+	$(PYTHON) -m venv .venv-django-$(DJANGO)
+	sed 's/^Django>=.*/Django~=$(DJANGO).0/' requirements.txt > .venv-django-$(DJANGO)/requirements.txt
+	.venv-django-$(DJANGO)/bin/pip install --quiet --disable-pip-version-check \
+	    --requirement .venv-django-$(DJANGO)/requirements.txt
+	@touch $@
+
 .venv-celery-oldest/installed: requirements.txt tests/celery-oldest.txt
 	$(PYTHON) -m venv .venv-celery-oldest
 	grep -v '^celery\[' requirements.txt > .venv-celery-oldest/requirements.txt
@@ -54,4 +67,4 @@ mutants: .venv/installed ## Break the app line by line, and see a test fail for 
 
 clean: ## Remove what the targets made, the demo's servers and their data too
 	-$(RUN) -m project.services clean
-	rm -rf .venv .venv-celery-oldest .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-celery-oldest .venv-django-* .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

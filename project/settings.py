@@ -8,6 +8,7 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import django
 from psycopg.conninfo import conninfo_to_dict
 
 from project import services
@@ -102,11 +103,20 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_mutex_expire": 10,
 }
 
-EMAIL_HOST = os.environ.get("EMAIL_HOST", "127.0.0.1")
-EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "1025"))
+_MAIL_HOST = os.environ.get("EMAIL_HOST", "127.0.0.1")
+_MAIL_PORT = int(os.environ.get("EMAIL_PORT", "1025"))
 # Django's default is to wait for ever. Shorter than the lease, so that a mail server that hangs
 # ends as an error of the body and not as a lease that ran out.
-EMAIL_TIMEOUT = 10
+_MAIL_TIMEOUT = 10
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {
+            "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+            "OPTIONS": {"host": _MAIL_HOST, "port": _MAIL_PORT, "timeout": _MAIL_TIMEOUT},
+        }
+    }
+else:
+    EMAIL_HOST, EMAIL_PORT, EMAIL_TIMEOUT = _MAIL_HOST, _MAIL_PORT, _MAIL_TIMEOUT
 
 # Where the mail server's log is asked for a Message-ID after a doubt. Without it nobody can tell,
 # and the doubt waits for an operator.
@@ -117,7 +127,7 @@ MAIL_LOG_URL = os.environ.get("MAIL_LOG_URL", "")
 # nowhere promises nothing: a doubt about it waits for an operator.
 WEBHOOKS_HONOUR_KEY = frozenset(os.environ.get("WEBHOOKS_HONOUR_KEY", "").lower().split())
 WEBHOOKS_CAN_BE_ASKED = frozenset(os.environ.get("WEBHOOKS_CAN_BE_ASKED", "").lower().split())
-WEBHOOK_TIMEOUT = 10  # seconds; for the same reason as EMAIL_TIMEOUT
+WEBHOOK_TIMEOUT = 10  # seconds; for the same reason as _MAIL_TIMEOUT
 
 # `celery --app=project beat` asks about what no further delivery asks about, and tidies.
 CELERY_BEAT_SCHEDULE = {

@@ -17,7 +17,7 @@ from notifications.demo.trouble import Incident, Trouble
 from notifications.demo.workers import CONCURRENCY, Worker
 
 HOLD_SECONDS = 5
-"""How long answers are held back at most; well below ``EMAIL_TIMEOUT``."""
+"""How long answers are held back at most; well below the timeout of mails."""
 
 
 @dataclass
