@@ -85,7 +85,7 @@ def problems() -> list[Problem]:
         message = f"IDEMPOTENCY must be a dict, not {type(given).__name__}."
         return [Problem(1, message, "Every option has a default: {} is enough.")]
     unknown = [_unknown(name) for name in given if name not in DEFAULTS]
-    if FOREIGN & given.keys():
+    if unknown and FOREIGN & given.keys():
         unknown = [
             Problem(
                 2,
@@ -123,7 +123,9 @@ def _refused(name: str, value: object) -> Problem | None:
         shown = f"another {type(value).__name__}"  # it may hold a secret
     if is_right:
         return None
-    return Problem(3, f"IDEMPOTENCY[{name!r}] must be {wanted}, not {shown}.", "Correct it.")
+    return Problem(
+        3, f"IDEMPOTENCY[{name!r}] must be {wanted}, not {shown}.", f"Its default: {default!r}."
+    )
 
 
 def _is_secret(value: object) -> bool:

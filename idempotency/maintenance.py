@@ -8,13 +8,23 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models import DurationField, Exists, ExpressionWrapper, F, Max, OuterRef, Q, QuerySet
+from django.db.models import (
+    Count,
+    DurationField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Max,
+    OuterRef,
+    Q,
+    QuerySet,
+)
 from django.db.models.functions import Now
 
 from idempotency import parking, resolution
 from idempotency.conf import conf
 from idempotency.digests import Digest, Key
-from idempotency.jobs import all_jobs
+from idempotency.jobs import Job, all_jobs
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
 from idempotency.parking import Published, publish_parked
 from idempotency.policies import Doubt, Leased, OnDoubt
@@ -48,7 +58,9 @@ def sweep(*, using: str | None = None) -> Swept:
     """
     using = using or conf().DATABASE
     doubts = _put_in_doubt(using)
-    resolved = sum(_ask(record, using) for record in _records(using).askable().order_by("id"))
+    jobs = all_jobs()
+    askable = _records(using).askable().order_by("id")
+    resolved = sum(_ask(record, jobs.get(record.scope), using) for record in askable)
     return Swept(doubts, resolved, _publish_left_over(using))
 
 
@@ -67,8 +79,7 @@ def _put_in_doubt(using: str) -> int:
     return doubts
 
 
-def _ask(record: IdempotencyRecord, using: str) -> bool:
-    job = all_jobs().get(record.scope)
+def _ask(record: IdempotencyRecord, job: Job | None, using: str) -> bool:
     if job is None or not isinstance(job.policy, Leased):
         return False
     on_doubt = job.policy.on_doubt
@@ -149,9 +160,9 @@ def purge(
     events = IdempotencyEvent.objects.using(using).order_by()
     events = events.filter(at__lte=Now() - conf().EVENT_RETENTION)
     age = ExpressionWrapper(Now() - F("expires_at"), output_field=DurationField())
-    lag = records.aggregate(lag=Max(age))["lag"]
+    due = records.aggregate(number=Count("pk"), lag=Max(age))  # one scan
     if dry_run:
-        return Purged(records.count(), events.count(), lag)
+        return Purged(due["number"], events.count(), due["lag"])
     done = 0
 
     def count(deleted: int) -> None:
@@ -160,7 +171,7 @@ def purge(
         if progress:
             progress(done)
 
-    return Purged(_delete(records, count), _delete(events, count), lag)
+    return Purged(_delete(records, count), _delete(events, count), due["lag"])
 
 
 def _delete(rows: QuerySet[Any], deleted: Callable[[int], None]) -> int:

@@ -56,6 +56,49 @@ SQLITE = "tests/storage/test_sqlite.py"
 
 MUTANTS = [
     Mutant(
+        "sweep with the tasks that are imported by chance",
+        "maintenance.py",
+        "jobs = all_jobs()",
+        "from idempotency.jobs import jobs",
+        "tests/execution/test_asked.py -k nobody_has_imported",
+    ),
+    Mutant(
+        "load the tasks again while they are loaded",
+        "jobs.py",
+        "if not _loading:",
+        "if True:",
+        "tests/unit/test_jobs.py -k while_it_is_imported",
+    ),
+    Mutant(
+        "never load again what could not be loaded",
+        "jobs.py",
+        "        finally:\n            _loading = False\n",
+        "        finally:\n            pass\n",
+        "tests/unit/test_jobs.py -k tried_again",
+    ),
+    Mutant(
+        "roll back on SQLite a connection that is gone",
+        "storage/sqlite.py",
+        "if self.connection.connection is not None:",
+        "if True:",
+        "tests/storage/test_sqlite.py -k gone_already",
+    ),
+    Mutant(
+        "read the settings before the checks have spoken",
+        "management/base.py",
+        "    def handle(self, *args: Any, **options: Any) -> None:\n",
+        "    def check(self, *args: Any, **options: Any) -> None:\n        conf()\n\n"
+        "    def handle(self, *args: Any, **options: Any) -> None:\n",
+        "tests/operations/test_commands.py -k not_by_a_stack",
+    ),
+    Mutant(
+        "read the broker of the first URL only by its text",
+        "contrib/celery_checks.py",
+        "app.connection_for_write().transport_cls",
+        'str(app.conf.broker_url).partition(":")[0].partition("+")[0]',
+        "tests/operations/test_celery_checks.py -k too_early",
+    ),
+    Mutant(
         "purge what is in doubt",
         "querysets.py",
         "state__in=[State.SUCCEEDED, State.FAILED], exhausted_at=None, expires_at__lte=Now()",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
@@ -43,8 +44,6 @@ DEFERRED = "idempotency_deferred"
 DEFERRED_SINCE = "idempotency_deferred_since"
 #: Seconds until the first deferral comes back, and at most.
 SHORTEST_DEFERRAL, LONGEST_DEFERRAL = 2.0, 30.0
-#: Seconds of the visibility timeout where none is set: SQS and pgmq; Redis has an hour.
-VISIBILITY_TIMEOUT = 1800.0
 
 #: RabbitMQ's own notes on a message that waited in a queue for delays. Published again, they make
 #: it look like a cycle, and RabbitMQ drops it. (rabbitmq.com/docs/dlx, "Message Cycles")
@@ -199,7 +198,8 @@ class CeleryDelivery(Delivery):
         """Seconds: growing, spread, and below the visibility timeout, after which a transport
         that has one would deliver the waiting copy a second time."""
         options = self._task.app.conf.broker_transport_options or {}
-        visibility = float(options.get("visibility_timeout") or VISIBILITY_TIMEOUT)
+        # Where none is set, it is far longer: half an hour for SQS and pgmq, an hour for Redis.
+        visibility = float(options.get("visibility_timeout") or math.inf)
         longest = min(LONGEST_DEFERRAL, visibility / 2)
         pause = min(SHORTEST_DEFERRAL * 2.0 ** min(count - 1, 10), longest)
         # Native delayed delivery, for quorum queues, counts in whole seconds and refuses zero.

@@ -59,7 +59,7 @@ def check_tasks(app: Celery) -> Found:
 def check_broker(app: Celery) -> Found:
     """W004 and W020: when the broker delivers again."""
     tasks = list(_idempotent_tasks(app))
-    transport = str(app.conf.broker_url or "amqp").partition(":")[0].partition("+")[0]
+    transport = app.connection_for_write().transport_cls
     if not tasks:
         return []
     if transport in FORGETFUL:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -28,12 +31,17 @@ class DatabaseCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--database", help="Database alias. Default: the setting DATABASE.")
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
+    def handle(self, *args: Any, **options: Any) -> None:
+        # Not earlier: the system checks, which say what is wrong with the settings, come before.
         self.using = options["database"] or conf().DATABASE
         if self.using not in connections:
             known = ", ".join(connections)
             raise CommandError(f"There is no database alias {self.using!r}. Known are: {known}.")
-        return super().execute(*args, **options)
+        self.act(options)
+
+    @abstractmethod
+    def act(self, options: dict[str, Any]) -> None:
+        """Do what the command is for, on the alias ``using``."""
 
     def write_json(self, value: object) -> None:
         self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder, indent=2))
@@ -75,6 +83,14 @@ class KeyCommand(DatabaseCommand):
                 + ", ".join(record.key_hash.hex for record in found)
             )
         return found[0]
+
+    @property
+    def operator(self) -> str:
+        """Who says it, for those who read the events later."""
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):  # a container's user may have no name
+            return f"uid {os.getuid()}"
 
     def published(self, done: Published) -> str:
         """What became of the messages that waited."""

@@ -69,7 +69,8 @@ class SQLite(Storage):
 
     def _disconnect(self) -> None:
         # Django keeps the connection to a database in memory, for with it that would be gone.
-        self.connection.connection.rollback()
+        if self.connection.connection is not None:
+            self.connection.connection.rollback()
         self.connection.autocommit = True
         super()._disconnect()
 

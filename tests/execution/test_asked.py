@@ -182,6 +182,14 @@ def test_the_sweeper_asks(paid, provider):
     assert provider.doubts[0].arguments is None
 
 
+def test_the_sweeper_finds_tasks_that_nobody_has_imported(paid, provider, monkeypatch):
+    doubt(paid, "taken")
+    let_time_pass()
+    job = jobs.pop("pay")
+    monkeypatch.setattr("idempotency.jobs.loaders", [lambda: jobs.update(pay=job)])
+    assert sweep() == Swept(0, 1, Published())
+
+
 def test_the_sweeper_makes_silent_ends_visible(paid, provider):
     gate = Gate()
     function, ends = paid

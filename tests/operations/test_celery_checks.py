@@ -102,6 +102,7 @@ def test_a_task_that_is_retried_when_its_worker_is_lost_is_safe_too():
         ("amqp://127.0.0.1:1//", {}, 7200, []),
         ("filesystem://", {}, None, ["W020"]),
         ("memory://", {}, None, ["W020"]),
+        (["redis://127.0.0.1:1/0", "redis://127.0.0.1:2/0"], {}, 3600, ["W004"]),
         ("sqla+sqlite://", {}, None, ["W020"]),
     ],
 )

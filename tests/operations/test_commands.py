@@ -2,10 +2,13 @@
 
 import io
 import json
+import os
 from datetime import timedelta
 
 import pytest
+from celery import current_app
 from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 from django.test import override_settings
 from django.utils import timezone
 
@@ -87,6 +90,13 @@ def test_old_events_are_purged():
     assert purge().events == 0
     IdempotencyEvent.objects.update(at=timezone.now() - timedelta(days=91))
     assert purge().events == 1
+
+
+def test_beat_s_purge_is_the_same():
+    execute(lambda: None, key=1, scope="old")
+    forget()
+    current_app.tasks["idempotency.purge"]()
+    assert not IdempotencyRecord.objects.exists()
 
 
 def test_a_dry_run_deletes_nothing():
@@ -230,3 +240,19 @@ def test_statistics_count_what_needs_attention():
 def test_an_alias_that_is_not_there_is_an_error_that_names_the_others():
     with pytest.raises(CommandError, match=r"no database alias 'nowhere'\. Known are: default"):
         run("purge", "--database", "nowhere")
+
+
+@override_settings(IDEMPOTENCY={"LEASE": 10})
+def test_settings_that_are_wrong_are_reported_by_the_checks_and_not_by_a_stack():
+    with pytest.raises(SystemCheckError, match=r"idempotency\.E003"):
+        call_command("idempotency_purge", skip_checks=False)
+
+
+def test_an_operator_without_a_name_is_known_by_the_number(monkeypatch):
+    def nobody():
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    execute(lambda: None, key=7, scope="test")
+    run("allow_again", "7", "--scope", "test", "--reason", "asked for")
+    assert IdempotencyEvent.objects.get().note == f"By uid {os.getuid()}: asked for"

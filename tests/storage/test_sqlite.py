@@ -7,6 +7,7 @@ from django.db import OperationalError, connections, transaction
 
 from idempotency.exceptions import TransactionLost
 from idempotency.models import IdempotencyRecord
+from idempotency.storage import storage_for
 from tests.storage.contract import StorageContract
 
 
@@ -45,6 +46,13 @@ class TestSQLite(StorageContract):
             other.join(20)
         assert not IdempotencyRecord.objects.using("sqlite").exists()
         assert self.once().replayed is False
+
+    def test_a_connection_that_was_gone_already_is_left_clean(self):
+        connection = connections["sqlite"]
+        connection.close()
+        connection.in_atomic_block = True  # interrupted while Django began a transaction
+        assert storage_for("sqlite")._discard_unless_idle()
+        self.assert_clean()
 
     @pytest.mark.parametrize("mode", [None, "IMMEDIATE"])
     def test_it_is_the_writer_before_it_looks(self, mode, impatient, monkeypatch):

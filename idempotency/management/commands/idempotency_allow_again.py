@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -22,11 +21,11 @@ class Command(KeyCommand):
         super().add_arguments(parser)
         parser.add_argument("--reason", required=True, help="For those who read the events later.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         record = self.record(options["key"], options["scope"])
         try:
             published = allow_again(
-                record.key_hash, reason=options["reason"], by=getpass.getuser(), using=self.using
+                record.key_hash, reason=options["reason"], by=self.operator, using=self.using
             )
         except IdempotencyError as error:
             raise CommandError(str(error)) from error

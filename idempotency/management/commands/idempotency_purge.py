@@ -22,9 +22,11 @@ class Command(DatabaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="Count, and delete nothing.")
         parser.add_argument("--json", action="store_true", help="Print JSON; the lag in seconds.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         is_rehearsal = options["dry_run"]
         purged = purge(using=self.using, dry_run=is_rehearsal, progress=self._progress)
+        if self.stderr.isatty():
+            self.stderr.write("")  # ends the line of the progress
         if options["json"]:
             lag = purged.lag and purged.lag.total_seconds()
             self.write_json(asdict(purged) | {"lag": lag, "dry_run": is_rehearsal})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import Any
 
@@ -25,14 +24,14 @@ class Command(KeyCommand):
         parser.add_argument("--result", help="With --happened: what duplicates get, as JSON.")
         parser.add_argument("--reason", required=True, help="For those who read the events later.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         record = self.record(options["key"], options["scope"])
         try:
             published = resolve(
                 record.key_hash,
                 _verdict(options),
                 reason=options["reason"],
-                by=getpass.getuser(),
+                by=self.operator,
                 using=self.using,
                 claim_id=record.claim_id,
             )

@@ -21,7 +21,7 @@ class Command(KeyCommand):
         super().add_arguments(parser)
         parser.add_argument("--json", action="store_true", help="Print JSON.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         record = self.record(options["key"], options["scope"])
         about = {"key_hash": record.key_hash}
         events = list(

@@ -26,7 +26,7 @@ class Command(DatabaseCommand):
         )
         parser.add_argument("--json", action="store_true", help="Print JSON; the lag in seconds.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         hours = options["hours"]
         unsettled = list(
             IdempotencyRecord.objects.using(self.using)

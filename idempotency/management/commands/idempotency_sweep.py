@@ -21,7 +21,7 @@ class Command(DatabaseCommand):
         super().add_arguments(parser)
         parser.add_argument("--json", action="store_true", help="Print JSON.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def act(self, options: dict[str, Any]) -> None:
         swept = sweep(using=self.using)
         if options["json"]:
             self.write_json(asdict(swept))
