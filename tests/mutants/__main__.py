@@ -1,0 +1,103 @@
+"""Break the app, one line at a time, and see a test fail each time: ``make mutants``.
+
+A mutant that survives means a promise that no test keeps. Each runs in a copy of the checkout,
+against a database of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from queue import SimpleQueue
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.mutants import CHECKOUT, Mutant
+
+COPIED = ("idempotency", "notifications", "project", "tests", "pyproject.toml")
+LISTS = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+MUTANTS = [mutant for name in LISTS for mutant in import_module(f"tests.mutants.{name}").MUTANTS]
+
+
+@contextmanager
+def copy_of_checkout():
+    with tempfile.TemporaryDirectory() as directory:
+        for name in COPIED:
+            source, target = CHECKOUT / name, Path(directory) / name
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        yield Path(directory)
+
+
+def pytest(checkout: Path, tests: str, database: str) -> subprocess.CompletedProcess[str]:
+    given = conninfo_to_dict(os.environ["DATABASE_URL"])
+    command = f'"{sys.executable}" -m pytest -q -x --tb=line {tests}'
+    return subprocess.run(  # noqa: S602 the command is ours
+        command,
+        shell=True,
+        cwd=checkout,
+        env={
+            **os.environ,
+            "DATABASE_URL": make_conninfo(**given | {"dbname": database}),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def survives(mutant: Mutant, databases: SimpleQueue[str]) -> str:
+    """What is wrong with a mutant's run; empty when a test failed as it should."""
+    database = databases.get()
+    try:
+        with copy_of_checkout() as checkout:
+            mutant.apply(checkout)
+            run = pytest(checkout, mutant.tests, database)
+    finally:
+        databases.put(database)
+    if run.returncode == 1 and "FAILED" in run.stdout:
+        return ""
+    if run.returncode == 0:
+        return f"survived {mutant.tests}"
+    return f"pytest {mutant.tests} exited with {run.returncode}:\n{run.stdout}{run.stderr}"
+
+
+def main(only: str = "") -> int:
+    mutants = [mutant for mutant in MUTANTS if only in mutant.breaks]
+    for mutant in filter(Mutant.is_stale, mutants):
+        print(f"Bring this mutant up to date, {mutant.file} has changed: {mutant.breaks}")
+        return 1
+    databases: SimpleQueue[str] = SimpleQueue()
+    workers = os.cpu_count() or 1
+    for number in range(workers):
+        databases.put(f"mutants_{number}")
+    files = sorted({word for m in mutants for word in m.tests.split() if word.endswith(".py")})
+    print(f"{len(mutants)} mutants. First the tests on the app as it is:", flush=True)
+    with copy_of_checkout() as checkout:
+        unbroken = pytest(checkout, " ".join(files), "mutants_0")
+    if unbroken.returncode:
+        print(f"They fail already, so no mutant would say anything:\n{unbroken.stdout}")
+        return 1
+    print(unbroken.stdout.strip().splitlines()[-1], flush=True)
+    survivors = 0
+    with ThreadPoolExecutor(workers) as pool:
+        wrongs = pool.map(lambda mutant: survives(mutant, databases), mutants)
+        for mutant, wrong in zip(mutants, wrongs, strict=True):
+            survivors += bool(wrong)
+            print(f"  {'SURVIVED' if wrong else 'caught  '}  {mutant.breaks}", flush=True)
+            if wrong:
+                print(f"            {wrong}", flush=True)
+    print(f"{len(mutants) - survivors} of {len(mutants)} mutants were caught.")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

@@ -1,0 +1,268 @@
+"""Transitions and durable steps."""
+
+from tests.mutants import Mutant
+
+TRANSACTIONAL = "tests/execution/test_transactional.py"
+LEASED = "tests/execution/test_leased.py"
+RETRIED = "tests/execution/test_retried.py"
+RESOLUTION = "tests/execution/test_resolution.py"
+REPLIES = "tests/faults/test_lost_replies.py"
+DEATHS = "tests/execution/test_deaths.py"
+LIMIT = "tests/concurrency/test_soft_time_limit.py"
+COMMANDS = "tests/operations/test_commands.py"
+SQLITE = "tests/storage/test_sqlite.py"
+
+MUTANTS = [
+    Mutant(
+        "roll back on SQLite a connection that is gone",
+        "storage/sqlite.py",
+        "if self.connection.connection is not None:",
+        "if True:",
+        "tests/storage/test_sqlite.py -k gone_already",
+    ),
+    Mutant(
+        "purge what is in doubt",
+        "querysets.py",
+        "state__in=[State.SUCCEEDED, State.FAILED], exhausted_at=None, expires_at__lte=Now()",
+        "exhausted_at=None, expires_at__lte=Now()",
+        f"{COMMANDS} -k leaves",
+    ),
+    Mutant(
+        "purge what is exhausted",
+        "querysets.py",
+        "exhausted_at=None, expires_at__lte=Now()\n        )",
+        "expires_at__lte=Now()\n        )",
+        f"{COMMANDS} -k leaves",
+    ),
+    Mutant(
+        "purge what is not forgotten",
+        "querysets.py",
+        "exhausted_at=None, expires_at__lte=Now()\n        )",
+        "exhausted_at=None\n        )",
+        f"{COMMANDS} -k nothing_else",
+    ),
+    Mutant(
+        "accept on SQLite a transaction that the body has ended",
+        "storage/sqlite.py",
+        'self._send(f"RELEASE SAVEPOINT idempotency_{look.savepoint}")',
+        "pass",
+        f"{SQLITE} -k commits_by_itself",
+    ),
+    Mutant(
+        "look on SQLite before becoming the writer",
+        "storage/sqlite.py",
+        "self._send(BECOME_WRITER)\n        self._send(f",
+        "self._send(f",
+        f"{SQLITE} -k writer_before_it_looks",
+    ),
+    Mutant(
+        "take a busy SQLite for a failure of the job",
+        "storage/sqlite.py",
+        "return self.is_lock_timeout(error)",
+        "return False",
+        f"{SQLITE} -k while_another_writes",
+    ),
+    Mutant(
+        "replay on SQLite what is forgotten",
+        "storage/sqlite.py",
+        "expired=record.expires_at <= now",
+        "expired=False",
+        f"{SQLITE} -k expired",
+    ),
+    Mutant(
+        "count deaths no further than a doubt",
+        "querysets.py",
+        "died = Case(When(state=State.RUNNING, then=1), default=0)",
+        "died = 0",
+        f"{DEATHS} -k through_doubts",
+    ),
+    Mutant(
+        "settle without the token what somebody else has resolved",
+        "querysets.py",
+        "return doubt if claim_id is None else doubt.filter(claim_id=claim_id)",
+        "return self.filter(key_hash=key_hash, state__in=[State.IN_DOUBT, State.FAILED])",
+        f"{LEASED} -k doubt_was_resolved",
+    ),
+    Mutant(
+        "ignore the unique key's violation",
+        "storage/postgresql.py",
+        'return bool(_diagnosis(error).constraint_name == "idempotency_record_key_hash")',
+        "return False",
+        f"{TRANSACTIONAL} -k lock_lost",
+    ),
+    Mutant(
+        "take any unique violation for a duplicate",
+        "storage/postgresql.py",
+        'return bool(_diagnosis(error).constraint_name == "idempotency_record_key_hash")',
+        "return True",
+        f"{TRANSACTIONAL} -k fails_at_commit",
+    ),
+    Mutant(
+        "COMMIT behind an upsert that may change nothing",
+        "storage/postgresql.py",
+        "THEN 'succeeded' END,\n       attempt",
+        "THEN 'succeeded' ELSE record.state END,\n       attempt",
+        f"{TRANSACTIONAL} -k lock_lost",
+    ),
+    Mutant(
+        "write the record outside of the transaction",
+        "storage/postgresql.py",
+        'self._send(f"{sql}; COMMIT", parameters)',
+        'self._send(f"COMMIT; {sql}", parameters)',
+        f"{TRANSACTIONAL} -k duplicate_is_answered",
+    ),
+    Mutant(
+        "accept a record written by another transaction",
+        "storage/postgresql.py",
+        "CASE WHEN now() = %(begun_at)s THEN %(scope)s END",
+        "CASE WHEN now() >= %(begun_at)s THEN %(scope)s END",
+        f"{TRANSACTIONAL} -k commits_by_itself",
+    ),
+    Mutant(
+        "skip the needs_rollback check",
+        "storage/base.py",
+        "if connection.needs_rollback:",
+        "if False:",
+        f"{TRANSACTIONAL} -k cannot_be_committed",
+    ),
+    Mutant(
+        "skip the check for a swallowed database error",
+        "storage/base.py",
+        "if self._is_aborted():",
+        "if False:",
+        f"{TRANSACTIONAL} -k cannot_be_committed",
+    ),
+    Mutant(
+        "skip the check for a closed connection",
+        "storage/base.py",
+        "if connection.closed_in_transaction or connection.connection is not raw:",
+        "if False:",
+        f"{TRANSACTIONAL} -k cannot_be_committed",
+    ),
+    Mutant(
+        "do not flush a claim",
+        "storage/postgresql.py",
+        "set_config('synchronous_commit', 'on', true)",
+        "current_setting('synchronous_commit')",
+        f"{LEASED} -k flushed",
+    ),
+    Mutant(
+        "call every database error transient",
+        "storage/postgresql.py",
+        "return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)",
+        "return True",
+        f"{TRANSACTIONAL} -k own_integrity_error",
+    ),
+    Mutant(
+        "call no lost transaction transient",
+        "storage/postgresql.py",
+        "return state in LOST_TRANSACTION or state.startswith(LOST_CONNECTION)",
+        "return False",
+        f"{TRANSACTIONAL} -k lost_transaction",
+    ),
+    Mutant(
+        "take the end of an idle transaction for the body's failure",
+        "storage/postgresql.py",
+        'LOST_CONNECTION = ("08", "57P0", "25P03", "25P04")',
+        'LOST_CONNECTION = ("08", "57P0")',
+        f"{TRANSACTIONAL} -k lost_transaction",
+    ),
+    Mutant(
+        "leave a connection with an open transaction behind",
+        "storage/base.py",
+        "        if not is_clean:\n",
+        "        if False:\n",
+        f"{LIMIT} {REPLIES}",
+    ),
+    Mutant(
+        "run inside of somebody's transaction",
+        "storage/base.py",
+        "if connection.in_atomic_block or not self.is_idle():",
+        "if not self.is_idle() and not connection.in_atomic_block:",
+        f"{TRANSACTIONAL} {LEASED} -k 'transaction_it_is_refused'",
+    ),
+    Mutant(
+        "note a failure over a record in any state",
+        "storage/base.py",
+        "failed = self.records.filter(key_hash=key_hash, state=State.FAILED, exhausted_at=None)",
+        "failed = self.records.filter(key_hash=key_hash)",
+        f"{TRANSACTIONAL} -k overtaken",
+    ),
+    Mutant(
+        "lock the key under the first secret only",
+        "storage/postgresql.py",
+        "for n in key.lock_numbers)",
+        "for n in key.lock_numbers[:1])",
+        f"{TRANSACTIONAL} -k rotation",
+    ),
+    Mutant(
+        "repeat an effect that the provider has forgotten",
+        "storage/rows.py",
+        "(self.policy == OnDoubt.RETRY.value and self.repeatable)",
+        "(self.policy == OnDoubt.RETRY.value)",
+        f"{RETRIED} -k window",
+    ),
+    Mutant(
+        "count the provider's window from the last claim",
+        "storage/base.py",
+        '"repeat_until": F("repeat_until")',
+        '"expires_at": F("expires_at")',
+        f"{RETRIED} -k first_claim",
+    ),
+    Mutant(
+        "end a later doubt by an old answer",
+        "querysets.py",
+        "return doubt if claim_id is None else doubt.filter(claim_id=claim_id)",
+        "return doubt",
+        "tests/execution/test_asked.py -k only_the_doubt",
+    ),
+    Mutant(
+        "drop the claim_id guard",
+        "querysets.py",
+        "return self.filter(key_hash=claim.key_hash, claim_id=claim.id)",
+        "return self.filter(key_hash=claim.key_hash)",
+        f"{LEASED} -k stale_claim",
+    ),
+    Mutant(
+        "take over a record that has changed since it was seen",
+        "querysets.py",
+        "changed = self.as_seen(seen).update(\n            state=State.RUNNING,",
+        "changed = self.filter(key_hash=seen.key_hash).update(\n            state=State.RUNNING,",
+        f"{LEASED} -k has_changed_since",
+    ),
+    Mutant(
+        "begin the effect under a lease that ran out",
+        "querysets.py",
+        "self.held_by(claim).leased().update(effect_begun_at=Now())",
+        "self.held_by(claim).update(effect_begun_at=Now())",
+        f"{LEASED} -k cannot_begin",
+    ),
+    Mutant(
+        "resolve what is not in doubt",
+        "querysets.py",
+        "doubt = self.filter(key_hash=key_hash, state=State.IN_DOUBT)",
+        "doubt = self.filter(key_hash=key_hash)",
+        f"{RESOLUTION} -k without_a_doubt",
+    ),
+    Mutant(
+        "let an error's text hide the error",
+        "storage/rows.py",
+        '.encode(errors="replace").decode()',
+        "",
+        f"{LEASED} -k cannot_be_stored",
+    ),
+    Mutant(
+        "read an instant without its offset",
+        "storage/postgresql.py",
+        'cursor.adapters.register_loader("timestamptz", TimestamptzLoader)',
+        "pass",
+        f"{TRANSACTIONAL} -k comes_twice",
+    ),
+    Mutant(
+        "claim on a snapshot older than the lock",
+        "storage/postgresql.py",
+        'self._send("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")',
+        "pass",
+        f"{LEASED} -k rotation",
+    ),
+]
