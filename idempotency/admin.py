@@ -10,6 +10,10 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
+from idempotency.redaction import redacted
+
+#: The columns with what a user's code has put there.
+REDACTED = ("key", "result", "error_message", "note", "message")
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
@@ -48,6 +52,16 @@ class ReadOnlyAdmin(Base):
         except ValueError:
             return queryset.none(), False
 
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """As it may be shown; it is never saved."""
+        row = super().get_object(request, object_id, from_field)
+        for field in REDACTED:
+            if text := getattr(row, field, None):
+                setattr(row, field, redacted(field, text))
+        return row
+
     @admin.display(description="key hash")
     def short_hash(self, row: Any) -> str:
         return f"{row.key_hash.hex[:8]}…"
@@ -61,8 +75,12 @@ class RecordAdmin(ReadOnlyAdmin):
 
 @admin.register(IdempotencyEvent)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ["id", "at", "kind", "scope", "short_hash", "attempt", "note"]
+    list_display = ["id", "at", "kind", "scope", "short_hash", "attempt", "shown_note"]
     list_filter = ["kind"]
+
+    @admin.display(description="note")
+    def shown_note(self, row: IdempotencyEvent) -> str:
+        return row.note and redacted("note", row.note)
 
 
 @admin.register(ParkedMessage)

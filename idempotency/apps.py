@@ -15,6 +15,7 @@ class IdempotencyConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("idempotency.checks")
+        import_module("idempotency.logs")
         if find_spec("celery"):
             import_module("idempotency.contrib.celery")
             import_module("idempotency.contrib.celery_checks")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from idempotency.exceptions import EffectNotMarked, NoAttempt
+from idempotency.signals import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,10 +50,11 @@ class Delivery:
         """
         return True
 
-    def answer(
-        self, error: Exception, *, using: str, scope: str, defer_for: timedelta
-    ) -> BaseException:
-        """What to raise instead of an error, when the message must not end with it."""
+    def answer(self, error: Exception, *, about: Told, defer_for: timedelta) -> BaseException:
+        """What to raise instead of an error, when the message must not end with it.
+
+        ``about`` is what there is to tell of the call.
+        """
         return error
 
     def consumes_result(self) -> bool:

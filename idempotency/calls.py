@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db import DatabaseError, InterfaceError
 
-from idempotency import results
+from idempotency import events, results
 from idempotency.attempts import Delivery, provider_key, transaction_owner
 from idempotency.conf import conf
 from idempotency.exceptions import (
@@ -27,6 +27,7 @@ from idempotency.keys import Key
 from idempotency.models import Kind
 from idempotency.policies import ASK, TRANSACTIONAL, Doubt, Leased, OnDoubt, Policy
 from idempotency.resolution import ask
+from idempotency.signals import Told
 from idempotency.states import State
 from idempotency.storage import Entry, Look, Seen, Storage, storage_for
 
@@ -122,6 +123,8 @@ class Run:
         self.entry = call.entry
         self.delivery = call.delivery
         self.storage: Storage = storage_for(call.using or conf().DATABASE)
+        #: How long the body ran.
+        self.duration = timedelta(0)
 
     @property
     def hex(self) -> str:
@@ -273,9 +276,24 @@ class Run:
                 "one. The body did not run again; start the next step yourself.",
                 key=self.hex,
             )
-        if not transaction_owner(self.storage.connection):
-            self.announce(Kind.DUPLICATE, key_hash=seen.key_hash, attempt=seen.attempt)
+        # Inside of another call's transaction the event would be lost with it, and is not written.
+        self.announce(
+            Kind.DUPLICATE,
+            stored=transaction_owner(self.storage.connection) is None,
+            key_hash=seen.key_hash,
+            attempt=seen.attempt,
+        )
         return Outcome(decoded(seen.result), replayed=True)
 
-    def announce(self, kind: Kind, **columns: Any) -> None:
-        self.storage.announce(kind, self.entry, redelivered=self.delivery.redelivered, **columns)
+    def announce(self, kind: Kind, *, stored: bool = True, **about: Any) -> None:
+        """Tell of what happened to the key, and append it to the log."""
+        events.announce(kind, self.told(**about), stored=stored)
+
+    def told(self, **about: Any) -> Told:
+        return events.told(
+            using=self.storage.using,
+            scope=self.call.key.scope,
+            task_id=self.delivery.task_id,
+            redelivered=self.delivery.redelivered,
+            **about,
+        )

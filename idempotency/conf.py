@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,11 @@ class Conf:
     everywhere, then ``[new, old]``; introduce the first one as ``[None, new]`` and so on. Drop the
     old one only after the retention, and when no doubt is left: what it signed is forgotten then.
     While there are two, transactional jobs must run under READ COMMITTED, Django's default."""
+
+    REDACT: str | None = None
+    """Dotted path of a function ``redact(field, text)`` that returns what may be shown of a text:
+    of a key, a result, a parked message, an error or a traceback, in the admin, the commands and
+    the log. What is stored stays as it is. Without, everything is shown as it is."""
 
 
 DEFAULTS = {field.name: field.default for field in fields(Conf)}
@@ -115,6 +121,8 @@ def _refused(name: str, value: object) -> Problem | None:
     elif isinstance(default, int):
         is_right = isinstance(value, int) and not isinstance(value, bool) and value > 0
         wanted = "a positive int"
+    elif name == "REDACT":
+        is_right, wanted = _is_function(value), "the dotted path of a function, or None"
     elif isinstance(default, str):
         is_right, wanted = isinstance(value, str) and bool(value), "the alias of a database"
     else:
@@ -126,6 +134,15 @@ def _refused(name: str, value: object) -> Problem | None:
     return Problem(
         3, f"IDEMPOTENCY[{name!r}] must be {wanted}, not {shown}.", f"Its default: {default!r}."
     )
+
+
+def _is_function(path: object) -> bool:
+    if path is None:
+        return True
+    try:
+        return callable(import_string(path))  # type: ignore[arg-type] # it says itself if it is none
+    except (ImportError, AttributeError, TypeError):
+        return False
 
 
 def _is_secret(value: object) -> bool:

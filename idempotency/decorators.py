@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
-from idempotency import execution
+from idempotency import events, execution
 from idempotency.attempts import delivery_of
 from idempotency.calls import Call
 from idempotency.conf import conf
@@ -105,12 +105,15 @@ def idempotent(
             try:
                 result: R = execution.run(call).result
             except Exception as error:
-                answer = delivery.answer(
-                    error,
+                about = events.told(
                     using=using or conf().DATABASE,
+                    key_hash=call.key.hashes[0],
                     scope=keying.scope,
-                    defer_for=max(conf().DEFER_FOR, 2 * call.lease),
+                    task_id=delivery.task_id,
+                    redelivered=delivery.redelivered,
                 )
+                defer_for = max(conf().DEFER_FOR, 2 * call.lease)
+                answer = delivery.answer(error, about=about, defer_for=defer_for)
                 if answer is error:
                     raise
                 raise answer from error

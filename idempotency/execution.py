@@ -18,7 +18,6 @@ from idempotency.conf import conf
 from idempotency.exceptions import AlreadyRunning
 from idempotency.keys import digest
 from idempotency.leased import LeasedRun
-from idempotency.models import Kind
 from idempotency.policies import Leased, Policy, Transactional, check_duration, check_policy
 from idempotency.transactional import TransactionalRun
 
@@ -36,12 +35,7 @@ def run(call: Call) -> Outcome[Any]:
         runner = LeasedRun(call, call.policy)
     else:
         runner = TransactionalRun(call)
-    try:
-        return runner.outcome()
-    except AlreadyRunning:
-        if call.delivery.message is not None:
-            runner.announce(Kind.DEFERRED)
-        raise
+    return runner.outcome()
 
 
 def execute(

@@ -11,7 +11,9 @@ from typing import Any
 from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError
+from django.dispatch import Signal
 
+from idempotency import events, signals
 from idempotency.attempts import Attempt, run_as
 from idempotency.calls import Call, Outcome, RecordChangedError, Run, decoded
 from idempotency.exceptions import (
@@ -59,6 +61,7 @@ class LeasedRun(Run):
                 answer = self.persist(self._claim, self.is_transient)
                 if answer is not None:
                     return self.replay(answer)
+                self._tell(signals.attempt_claimed)
                 heartbeat.enter_context(self._heartbeat(self._held))
             except BaseException as error:
                 self._release(error)
@@ -146,14 +149,16 @@ class LeasedRun(Run):
             generation=self.generation,
             held=self,
         )
-        self.started = time.monotonic()
+        started = time.monotonic()
         try:
-            value = run_as(attempt, self.call.function)
+            try:
+                value = run_as(attempt, self.call.function)
+            finally:
+                self.duration = timedelta(seconds=time.monotonic() - started)
+                self._end_leftovers()
         except BaseException as error:
-            self._end_leftovers()
             self._after_raise(claim, error)
             raise
-        self._end_leftovers()
         try:
             return self._after_return(claim, value)
         except IdempotencyError:
@@ -170,7 +175,7 @@ class LeasedRun(Run):
 
     def _after_return(self, claim: Claim, value: object) -> Outcome[Any]:
         if self.has_settled:
-            self._publish_after_own_doubt(claim)
+            self._after_success(claim)
             return Outcome(decoded(self.settled_result), replayed=False)
         if not self.effect_begun:
             logger.error(
@@ -186,7 +191,7 @@ class LeasedRun(Run):
             text = None
         if not self._insist(lambda: self._succeed(claim, text)):
             raise self._lease_lost(claim)
-        self._publish_after_own_doubt(claim)
+        self._after_success(claim)
         return Outcome(decoded(text, otherwise=value), replayed=False)
 
     def _succeed(self, claim: Claim, text: str | None) -> bool:
@@ -201,6 +206,14 @@ class LeasedRun(Run):
         # Without an effect of its own, an earlier attempt's may still be in doubt.
         self.ended_own_doubt = not repeats and self.storage.resolve_own_doubt(claim, happened=False)
         return self.ended_own_doubt
+
+    def _after_success(self, claim: Claim) -> None:
+        self._tell(signals.attempt_succeeded, duration=self.duration)
+        self._publish_after_own_doubt(claim)
+
+    def _tell(self, signal: Signal, **about: Any) -> None:
+        key_hash = self._held.key_hash
+        events.tell(signal, self.told(key_hash=key_hash, attempt=self.number, **about))
 
     def _publish_after_own_doubt(self, claim: Claim) -> None:
         """The lease ran out, others took this attempt for dead and parked their messages."""
@@ -219,7 +232,7 @@ class LeasedRun(Run):
         lease was lost: then it says nothing about the job, which is somebody else's.
         """
         if self.has_settled:
-            self._publish_after_own_doubt(claim)
+            self._after_success(claim)
             return
         if isinstance(error, LeaseLost) and error.key == self.hex:
             return
@@ -264,7 +277,7 @@ class LeasedRun(Run):
             kind,
             key_hash=claim.key_hash,
             attempt=self.number,
-            duration=timedelta(seconds=time.monotonic() - self.started),
+            duration=self.duration,
             note=type(error).__qualname__,
         )
 

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from django.db import transaction
 
-from idempotency.attempts import owner
+from idempotency import events
 from idempotency.conf import conf
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage, Reason
+from idempotency.models import IdempotencyRecord, Kind, ParkedMessage, Reason
+from idempotency.signals import Told
 
 logger = logging.getLogger("idempotency")
 
@@ -90,13 +91,11 @@ def _keep(using: str, key_hash: UUID, reason: Reason, task_id: str, message: str
     ParkedMessage.objects.using(using).bulk_create([row], ignore_conflicts=True)
 
 
-def give_up(using: str, key_hash: UUID, *, scope: str, task_id: str, message: str) -> None:
+def give_up(about: Told, *, task_id: str, message: str) -> None:
     """Park a message that was deferred for too long, and say so. The sweeper publishes it."""
-    with transaction.atomic(using=using):
-        _keep(using, key_hash, Reason.GAVE_UP, task_id, message)
-        IdempotencyEvent.objects.using(using).create(
-            kind=Kind.GAVE_UP, key_hash=key_hash, scope=scope, task_id=task_id, worker=owner()
-        )
+    with transaction.atomic(using=about["using"]):
+        _keep(about["using"], about["key_hash"], Reason.GAVE_UP, task_id, message)
+        events.announce_with_commit(Kind.GAVE_UP, about)
 
 
 def publish_parked(key_hash: UUID, *, using: str | None = None) -> Published:

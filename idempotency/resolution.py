@@ -7,11 +7,10 @@ from uuid import UUID
 
 from django.db import transaction
 
-from idempotency import results
-from idempotency.attempts import owner
+from idempotency import events, results
 from idempotency.conf import conf
 from idempotency.exceptions import NotInDoubt, NotSettled
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
+from idempotency.models import IdempotencyRecord, Kind
 from idempotency.parking import Published, publish_parked
 from idempotency.policies import Ask, Doubt, Verdict
 from idempotency.states import State
@@ -99,17 +98,17 @@ def allow_again(
 
 
 def announce(kind: Kind, key_hash: UUID, note: str, using: str) -> None:
-    """Append to the log what was done to a record from outside of an attempt."""
+    """Tell of what was done to a record from outside of an attempt, once it is committed."""
     record = IdempotencyRecord.objects.using(using).get(key_hash=key_hash)
-    IdempotencyEvent.objects.using(using).create(
-        kind=kind,
+    about = events.told(
+        using=using,
         key_hash=key_hash,
         scope=record.scope,
         task_id=record.task_id,
-        worker=owner(),
         attempt=record.attempt,
         note=note,
     )
+    events.announce_with_commit(kind, about)
 
 
 def ask(function: Ask, doubt: Doubt, *, claim_id: UUID | None, using: str) -> bool:

@@ -10,9 +10,9 @@ from django.db.models import Count, Min, Q
 from django.db.models.functions import Now
 
 from idempotency.conf import conf
+from idempotency.events import PER_MINUTE
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
 from idempotency.states import State
-from idempotency.storage.base import PER_MINUTE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError, transaction
 
+from idempotency import events, signals
 from idempotency.attempts import Attempt, run_as, transaction_owner
 from idempotency.calls import (
     Call,
@@ -24,6 +25,7 @@ from idempotency.calls import (
 )
 from idempotency.exceptions import AlreadyRunning, BodyCommitted, Exhausted, InDoubt, KeyNested
 from idempotency.models import Kind
+from idempotency.outside import watched
 from idempotency.querysets import Claim
 from idempotency.states import State
 from idempotency.storage import Look, Seen
@@ -174,20 +176,27 @@ class TransactionalRun(Run):
         #: The driver's connection; this try is its transaction.
         self.raw: Any = None
         self.in_body = self.sent = self.committed = False
-        self.started = time.monotonic()
         self.storage.refuse_foreign_transaction()
         try:
-            return self._try(joined=self.storage.in_test_case)
+            outcome = self._try(joined=self.storage.in_test_case)
         except RecordChangedError:
             raise
         except Exception as error:
             if self.committed:
+                self._tell_success()
                 raise  # an on_commit hook failed: the job did not
             if self.sent:
                 return self._after_commit_sent(error)
             if not self.in_body or self._is_body_transient(error):
                 raise
             return self._after_failed_body(error)
+        if not outcome.replayed:
+            self._tell_success()
+        return outcome
+
+    def _tell_success(self) -> None:
+        about = self.told(key_hash=self._key_hash, attempt=self._number, duration=self.duration)
+        events.tell(signals.attempt_succeeded, about)
 
     def _try(self, *, joined: bool) -> Outcome[Any]:
         with self.storage.transaction(joined=joined):
@@ -211,13 +220,16 @@ class TransactionalRun(Run):
             generation=look.seen.generation if look.seen else 1,
             connection=self.storage.connection,
         )
-        self.in_body = True
+        self.in_body, started = True, time.monotonic()
         try:
-            value = run_as(attempt, self.call.function)
+            with watched(self.call.key.scope, self.storage.using):
+                value = run_as(attempt, self.call.function)
         except Exception as error:
             if attempt.doomed_by not in (None, error):
                 raise attempt.doomed_by from error
             raise
+        finally:
+            self.duration = timedelta(seconds=time.monotonic() - started)
         if attempt.doomed_by is not None:
             raise attempt.doomed_by
         text = self.call.encode(value)
@@ -240,6 +252,8 @@ class TransactionalRun(Run):
             except DatabaseError as error:
                 self._explain(error)
                 raise
+            if self.outer is not None:  # what rolls back with it has not succeeded
+                transaction.on_commit(self._tell_success, using=self.storage.using, robust=True)
             return
         self.hooks = list(self.storage.connection.run_on_commit)
         self.sent = True
@@ -274,6 +288,7 @@ class TransactionalRun(Run):
             look = self._look_again(deadline)
             seen = self._succeeded(look.seen)
             if seen is not None and seen.begun_at == self.look.begun_at:
+                self._tell_success()
                 for _, hook, robust in self.hooks:  # outside of a transaction they run at once
                     transaction.on_commit(hook, using=self.storage.using, robust=robust)
                 return Outcome(decoded(seen.result), replayed=False)
@@ -315,7 +330,7 @@ class TransactionalRun(Run):
             Kind.FAILED,
             key_hash=self._key_hash,
             attempt=self._number,
-            duration=timedelta(seconds=time.monotonic() - self.started),
+            duration=self.duration,
             note=type(error).__qualname__,
         )
         raise error

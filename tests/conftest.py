@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from idempotency import signals
+from idempotency.logs import LEVELS
 from idempotency.states import TRANSITIONS
 from tests.harness.gates import Gates
 from tests.harness.processes import Call
@@ -104,6 +106,25 @@ def call(
     yield start
     for process in calls:
         process.kill()
+
+
+@pytest.fixture
+def told() -> Iterator[list[tuple[str, dict[str, Any]]]]:
+    """The signals, in order: (name, arguments)."""
+    heard: list[tuple[str, dict[str, Any]]] = []
+    receivers = {}
+    for name in LEVELS:
+
+        def receive(signal: Any, sender: Any, name: str = name, **about: Any) -> None:
+            assert sender.__name__ == "IdempotencyRecord"
+            assert about.keys() == signals.Told.__annotations__.keys()
+            heard.append((name, about))
+
+        receivers[name] = receive
+        getattr(signals, name).connect(receive)
+    yield heard
+    for name, receive in receivers.items():
+        getattr(signals, name).disconnect(receive)
 
 
 @pytest.hookimpl(wrapper=True)

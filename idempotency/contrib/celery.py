@@ -22,7 +22,7 @@ from django.db import DatabaseError, InterfaceError
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps, loads
 
-from idempotency import parking
+from idempotency import events, parking
 from idempotency.attempts import Delivery, delivery_finders
 from idempotency.conf import conf
 from idempotency.exceptions import (
@@ -34,7 +34,8 @@ from idempotency.exceptions import (
     TransactionLost,
 )
 from idempotency.jobs import loaders
-from idempotency.models import Reason
+from idempotency.models import Kind, Reason
+from idempotency.signals import Told
 
 logger = logging.getLogger("idempotency")
 
@@ -121,9 +122,7 @@ class CeleryDelivery(Delivery):
             return None
         return text
 
-    def answer(
-        self, error: Exception, *, using: str, scope: str, defer_for: timedelta
-    ) -> BaseException:
+    def answer(self, error: Exception, *, about: Told, defer_for: timedelta) -> BaseException:
         if self._request.is_eager:
             return error  # there is no message to come back
         if self._parked and self.is_failure(error):
@@ -132,14 +131,14 @@ class CeleryDelivery(Delivery):
         # this one would acknowledge the message of the attempt that took over.
         # (kombu/transport/redis.py: QoS.ack removes the tag, whoever got it.)
         if isinstance(error, AlreadyRunning | TransactionLost | LeaseLost):
-            if self._gives_up(error, using, scope, defer_for):
+            if self._gives_up(error, about, defer_for):
                 return self._leave(error)
-            return self._defer(error)
+            return self._defer(error, about)
         if isinstance(error, InDoubt | Exhausted):
-            is_safe = self._is_parked(error, using) or self._gives_up(
-                error, using, scope, defer_for
+            is_safe = self._is_parked(error, about["using"]) or self._gives_up(
+                error, about, defer_for
             )
-            return self._leave(error) if is_safe else self._defer(error)
+            return self._leave(error) if is_safe else self._defer(error, about)
         return error
 
     def _is_parked(self, error: IdempotencyError, using: str) -> bool:
@@ -153,22 +152,18 @@ class CeleryDelivery(Delivery):
             logger.exception("%s is deferred, not parked.", self.task_id)
             return False
 
-    def _gives_up(
-        self, busy: IdempotencyError, using: str, scope: str, defer_for: timedelta
-    ) -> bool:
+    def _gives_up(self, busy: IdempotencyError, about: Told, defer_for: timedelta) -> bool:
         """Whether it was deferred for too long, and is parked now."""
         since = (self._request.headers or {}).get(DEFERRED_SINCE)
         is_old = since is not None and time.time() - since >= defer_for.total_seconds()
         if not is_old or self._text is None or busy.key is None:
             return False
+        about = {**about, "key_hash": UUID(busy.key), "note": f"Deferred for {defer_for}: {busy}"}
         try:
-            parking.give_up(
-                using, UUID(busy.key), scope=scope, task_id=self.task_id, message=self._text
-            )
+            parking.give_up(about, task_id=self.task_id, message=self._text)
         except (DatabaseError, InterfaceError):
             logger.exception("%s is deferred again, not parked.", self.task_id)
             return False
-        logger.error("%s gave up after %s and is parked: %s", self.task_id, defer_for, busy)
         self._parked = True
         return True
 
@@ -178,7 +173,7 @@ class CeleryDelivery(Delivery):
             return Ignore(str(error))  # its failure would fail the chord for good
         return error
 
-    def _defer(self, busy: Exception) -> BaseException:
+    def _defer(self, busy: Exception, about: Told) -> BaseException:
         """Let the message come again later. It may be the only one left, so it is never dropped:
         the copy is published before this delivery ends, and without a copy it goes back itself."""
         headers = self._headers()
@@ -192,6 +187,8 @@ class CeleryDelivery(Delivery):
             logger.exception("%s is given back to the broker, not deferred.", self.task_id)
             time.sleep(1)  # else a broken broker link makes a hot loop
             return Requeue(str(busy), requeue=True)
+        note = f"{type(busy).__qualname__}, again in {countdown:.0f} s"
+        events.announce(Kind.DEFERRED, {**about, "note": note})
         return Retry(f"Deferred: {busy}", exc=None, when=countdown, sig=copy)  # type: ignore[arg-type] # a float is Real
 
     def _countdown(self, count: int) -> float:

@@ -11,24 +11,20 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, IntegrityError, InterfaceError, connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from idempotency.attempts import owner
 from idempotency.exceptions import BodyCommitted, InsideTransaction, ManualCommit, NotCommitted
 from idempotency.keys import Key
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
+from idempotency.models import IdempotencyRecord
 from idempotency.policies import TRANSACTIONAL
 from idempotency.querysets import Claim, RecordQuerySet, after
 from idempotency.states import State
 from idempotency.storage.rows import Entry, Look, Seen, described
 
 logger = logging.getLogger("idempotency")
-
-#: What a storm on one key would fill the log with: so many a minute are kept of each.
-SAMPLED = frozenset({Kind.DUPLICATE, Kind.DEFERRED, Kind.FAILED, Kind.TAKEN_OVER, Kind.LEASE_LOST})
-PER_MINUTE = 10
 
 
 class Storage(ABC):
@@ -350,27 +346,3 @@ class Storage(ABC):
         if happened:
             return doubt.resolve_as_happened(result=result)
         return doubt.resolve_as_not_happened()
-
-    # -- events ------------------------------------------------------------------------------
-
-    def announce(self, kind: Kind, entry: Entry, **columns: Any) -> None:
-        """Append to the log. It never undoes the work that it tells of: an error is logged."""
-        key_hash = columns.setdefault("key_hash", entry.key.hashes[0])
-        events = IdempotencyEvent.objects.using(self.using)
-        try:
-            with self.transaction(joined=self.connection.in_atomic_block):
-                if kind in SAMPLED and not self._is_rare(events, kind, key_hash):
-                    return
-                events.create(
-                    kind=kind,
-                    scope=entry.key.scope,
-                    task_id=entry.task_id,
-                    worker=owner(),
-                    **columns,
-                )
-        except (DatabaseError, InterfaceError):
-            logger.warning("The event %r could not be written.", kind.value, exc_info=True)
-
-    def _is_rare(self, events: Any, kind: Kind, key_hash: UUID) -> bool:
-        recent = events.filter(key_hash=key_hash, kind=kind, at__gt=Now() - timedelta(minutes=1))
-        return bool(recent.order_by()[:PER_MINUTE].count() < PER_MINUTE)

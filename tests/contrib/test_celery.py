@@ -1,5 +1,6 @@
 """One delivery at a time through Celery's own tracer, with a real broker behind it."""
 
+import re
 import time
 import uuid
 from datetime import timedelta
@@ -92,7 +93,7 @@ def test_a_flagged_duplicate_is_answered_without_a_transaction(
 
 
 @pytest.mark.parametrize("task", [transactional, decorated, retrying, held])
-def test_a_busy_message_is_published_again_and_spends_no_retry(task, deliver, messages):
+def test_a_busy_message_is_published_again_and_spends_no_retry(task, deliver, messages, told):
     gate = Gate()
     chain = [transactional.s().set(task_id="next")]
     with gate.held(lambda: deliver(task, "key", do=lambda *_: gate.pass_())):
@@ -105,6 +106,9 @@ def test_a_busy_message_is_published_again_and_spends_no_retry(task, deliver, me
     assert headers["mine"] == 1
     assert headers["idempotency_deferred"] == 1
     assert kinds() == ["deferred"]
+    [deferred] = [about for name, about in told if name == "delivery_deferred"]
+    assert (deferred["task_id"], deferred["scope"]) == ("the-task", task.name)
+    assert re.fullmatch(r"AlreadyRunning, again in [12] s", deferred["note"])
 
 
 @pytest.mark.parametrize("visible", [10, 60, None])
@@ -121,7 +125,9 @@ def test_deferrals_grow_and_stay_below_the_visibility_timeout(
             assert longest / 2 <= retry.when <= longest
 
 
-def test_a_busy_message_that_cannot_be_published_is_given_back(deliver, messages, monkeypatch):
+def test_a_busy_message_that_cannot_be_published_is_given_back(
+    deliver, messages, monkeypatch, told
+):
     def refuse(*args, **kwargs):
         raise OperationalError("no broker")
 
@@ -132,6 +138,8 @@ def test_a_busy_message_that_cannot_be_published_is_given_back(deliver, messages
         assert (state, type(reject)) == ("REJECTED", Requeue)
         assert reject.requeue is True
     assert messages() == []
+    assert kinds() == []
+    assert [name for name, _ in told] == ["attempt_succeeded"]
 
 
 def test_a_message_that_waited_in_rabbitmq_does_not_look_like_a_cycle(deliver, messages):
@@ -154,14 +162,17 @@ def long_ago():
 
 @pytest.mark.parametrize("chord", [None, "chord"])
 def test_a_message_deferred_for_too_long_is_parked_until_the_key_is_free(
-    chord, deliver, messages, long_ago
+    chord, deliver, messages, long_ago, told
 ):
     gate = Gate()
     options = {"headers": long_ago, "chord": chord and held.s("body")}
     with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
         _, error = deliver(transactional, "key", **options)
         assert type(error) is (Ignore if chord else AlreadyRunning)
-        assert kinds() == ["deferred", "gave_up"]
+        assert kinds() == ["gave_up"]
+        [(name, given_up)] = told
+        assert name == "delivery_given_up"
+        assert given_up["note"].startswith("Deferred for 1 day, 0:00:00: The key ")
         assert ParkedMessage.objects.get().reason == "gave_up"
         assert sweep().parked == Published()
         assert messages() == []
@@ -218,7 +229,7 @@ def test_callbacks_keep_their_ids_through_replays(links, deliver, messages, queu
     assert [headers["id"] for headers, _ in messages()] == ["x"]
 
 
-def test_a_run_that_lost_its_lease_lets_its_message_come_again(deliver, messages):
+def test_a_run_that_lost_its_lease_lets_its_message_come_again(deliver, messages, told):
     def lose(self):
         IdempotencyRecord.objects.update(claim_id=uuid.uuid4())
 
@@ -226,15 +237,17 @@ def test_a_run_that_lost_its_lease_lets_its_message_come_again(deliver, messages
     assert (state, type(retry)) == ("RETRY", Retry)
     [(headers, _)] = messages()
     assert headers["id"] == "the-task"
+    assert [name for name, _ in told][1:] == ["lease_lost", "delivery_deferred"]
 
 
-def test_an_eager_busy_call_raises(deliver):
+def test_an_eager_busy_call_raises(deliver, told):
     gate = Gate()
     with (
         gate.held(lambda: deliver(transactional, "key", do=gate.pass_)),
         pytest.raises(AlreadyRunning),
     ):
         transactional.apply(("key",)).get()
+    assert [name for name, _ in told] == ["attempt_succeeded"]
 
 
 # -- what bodies raise ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from tests.docs import settings_page
+from tests.docs import settings_page, signals_page
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = {
@@ -19,6 +19,12 @@ INHERITED = {
 def test_the_page_of_settings_is_that_of_the_docstrings():
     assert settings_page.PAGE.read_text() == settings_page.page(), (
         "Write it again: python -m tests.docs.settings_page"
+    )
+
+
+def test_the_page_of_signals_is_that_of_the_docstrings():
+    assert signals_page.PAGE.read_text() == signals_page.page(), (
+        "Write it again: python -m tests.docs.signals_page"
     )
 
 

@@ -41,7 +41,7 @@ def once(body=effect, **options):
 
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("message", ["pg_try_advisory_xact_lock", "jobs_effect", "COMMIT"])
-def test_a_transactional_job_survives_a_cut_at_each_message(message, place, line):
+def test_a_transactional_job_survives_a_cut_at_each_message(message, place, line, told):
     ran = []
 
     def body():
@@ -54,6 +54,7 @@ def test_a_transactional_job_survives_a_cut_at_each_message(message, place, line
     assert effects() == 1
     assert ran == ["hook"]
     assert the_record().state == "succeeded"
+    assert [name for name, _ in told] == ["attempt_succeeded"]
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

@@ -4,7 +4,7 @@ import pytest
 from django.urls import reverse
 
 from idempotency import Leased, OnDoubt, execute
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, Reason
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import park
 
 pytestmark = pytest.mark.django_db
@@ -73,3 +73,26 @@ def test_nobody_adds_changes_or_deletes(admin_client, records):
     admin_client.post(listed, chosen)
     record.refresh_from_db()
     assert record.state == "in_doubt"
+
+
+def hide(field, text):
+    return f"<{field} & {len(text)} characters>"
+
+
+def test_what_must_not_be_shown_is_not_shown(admin_client, records, settings):
+    settings.IDEMPOTENCY = {"REDACT": f"{__name__}.hide"}
+    for state, field in (("succeeded", "result"), ("in_doubt", "error_message")):
+        record = IdempotencyRecord.objects.get(state=state)
+        shown = page(admin_client, "idempotencyrecord_change", record.pk)
+        assert f"&lt;{field} &amp; " in shown
+        assert getattr(record, field) not in shown
+    message = ParkedMessage.objects.get()
+    assert "&lt;message &amp; 2 char" in page(admin_client, "parkedmessage_change", message.pk)
+    event = IdempotencyEvent.objects.get(kind="in_doubt")
+    for shown in (
+        page(admin_client, "idempotencyevent_change", event.pk),
+        page(admin_client, "idempotencyevent_changelist"),
+    ):
+        assert "&lt;note &amp; " in shown
+        assert event.note not in shown
+    assert IdempotencyRecord.objects.get(state="succeeded").result == '"done"'

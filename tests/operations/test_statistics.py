@@ -6,9 +6,9 @@ import pytest
 from django.utils import timezone
 
 from idempotency import execute
+from idempotency.events import PER_MINUTE
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
 from idempotency.statistics import Rate, redelivery_rates
-from idempotency.storage.base import PER_MINUTE
 from tests.harness.workers import kill_child
 from tests.jobs.tasks import next_step, transactional
 

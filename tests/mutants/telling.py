@@ -1,0 +1,140 @@
+"""Signals, logs, redaction, and what a body does outside of its transaction."""
+
+from tests.mutants import Mutant
+
+SIGNALS = "tests/execution/test_signals.py"
+OUTSIDE = "tests/execution/test_outside.py"
+LOGS = "tests/operations/test_logs.py"
+CELERY = "tests/contrib/test_celery.py"
+
+MUTANTS = [
+    Mutant(
+        "tell nobody of a success",
+        "transactional.py",
+        "        if not outcome.replayed:\n            self._tell_success()\n",
+        "",
+        f"{SIGNALS} -k first_run",
+    ),
+    Mutant(
+        "tell of a replay as of a success",
+        "transactional.py",
+        "if not outcome.replayed:",
+        "if True:",
+        f"{SIGNALS} -k first_run",
+    ),
+    Mutant(
+        "tell of no success after a hook failed",
+        "transactional.py",
+        "                self._tell_success()\n                raise  # an on_commit",
+        "                raise  # an on_commit",
+        f"{SIGNALS} -k hook_of_the_body_fails",
+    ),
+    Mutant(
+        "tell of no success whose COMMIT was not answered",
+        "transactional.py",
+        "                self._tell_success()\n                for _, hook",
+        "                for _, hook",
+        "tests/faults/test_lost_replies.py -k transactional_job_survives",
+    ),
+    Mutant(
+        "tell of a nested success before its caller has committed",
+        "transactional.py",
+        "transaction.on_commit(self._tell_success, using=self.storage.using, robust=True)",
+        "self._tell_success()",
+        f"{SIGNALS} -k 'rolls_back_with_its_caller or takes_a_child_back'",
+    ),
+    Mutant(
+        "tell of a leased success before it is settled",
+        "leased.py",
+        "        if not self._insist(lambda: self._succeed(claim, text)):",
+        "        self._tell(signals.attempt_succeeded, duration=self.duration)\n"
+        "        if not self._insist(lambda: self._succeed(claim, text)):",
+        f"{SIGNALS} -k after_its_commit",
+    ),
+    Mutant(
+        "tell of no claim",
+        "leased.py",
+        "self._tell(signals.attempt_claimed)",
+        "pass",
+        f"{SIGNALS} -k from_its_claim",
+    ),
+    Mutant(
+        "let a receiver that fails undo the work",
+        "events.py",
+        "signal.send_robust(",
+        "signal.send(",
+        f"{SIGNALS} -k receiver_that_fails",
+    ),
+    Mutant(
+        "tell of a storm only what is written down",
+        "events.py",
+        "    tell(SIGNALS[kind], about)\n    if not stored:",
+        "    if kind in SAMPLED and not _is_rare(kind, about):\n        return\n"
+        "    tell(SIGNALS[kind], about)\n    if not stored:",
+        f"{SIGNALS} -k storm",
+    ),
+    Mutant(
+        "tell of what is done to a record before it is committed",
+        "events.py",
+        "transaction.on_commit(partial(tell, SIGNALS[kind], about), using=about",
+        "(lambda hook, **_: hook())(partial(tell, SIGNALS[kind], about), using=about",
+        f"{SIGNALS} -k told_with_its_commit",
+    ),
+    Mutant(
+        "tell of a deferral that could not be published",
+        "contrib/celery.py",
+        "        try:\n            copy.apply_async()",
+        "        events.announce(Kind.DEFERRED, about)\n"
+        "        try:\n            copy.apply_async()",
+        f"{CELERY} -k 'cannot_be_published'",
+    ),
+    Mutant(
+        "tell the text of a note that must be hidden",
+        "logs.py",
+        'note and redacted("note", note)',
+        "note",
+        f"{LOGS} -k said_by_one_function",
+    ),
+    Mutant(
+        "tell the text of a traceback that must be hidden",
+        "logs.py",
+        "logger.addFilter(RedactTracebacks())\n",
+        "",
+        f"{LOGS} -k text_of_a_traceback",
+    ),
+    Mutant(
+        "tell what a broken function was to hide",
+        "redaction.py",
+        'return f"(not shown: REDACT raised {type(error).__name__})"',
+        "return text",
+        f"{LOGS} -k 'said_by_one_function or not_there'",
+    ),
+    Mutant(
+        "tell in the admin what must be hidden",
+        "admin.py",
+        "setattr(row, field, redacted(field, text))",
+        "pass",
+        "tests/operations/test_admin.py -k must_not_be_shown",
+    ),
+    Mutant(
+        "tell of each hook",
+        "outside.py",
+        "        _hooks_said.add(scope)\n",
+        "",
+        f"{OUTSIDE} -k hook_that_the_body_leaves",
+    ),
+    Mutant(
+        "tell of a write by another job of ours",
+        "outside.py",
+        'is_ours = transaction_owner(connections[alias]) or "idempotency_" in str(sql)',
+        "is_ours = False",
+        f"{OUTSIDE} -k protected_by_its_own_record",
+    ),
+    Mutant(
+        "tell of no write elsewhere",
+        "outside.py",
+        "if alias != using:",
+        "if False:",
+        f"{OUTSIDE} -k another_alias",
+    ),
+]
