@@ -23,7 +23,7 @@ LEGAL = ", ".join(
     f"('{before}', '{after}')" for before, states in TRANSITIONS.items() for after in states
 )
 GUARD = f"""
-CREATE FUNCTION refuse_illegal_transitions() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION refuse_illegal_transitions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.state IS DISTINCT FROM OLD.state AND (coalesce(OLD.state, 'None'), NEW.state)
        NOT IN ({LEGAL}) THEN
@@ -31,7 +31,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER refuse_illegal_transitions BEFORE INSERT OR UPDATE ON idempotency_record
+CREATE OR REPLACE TRIGGER refuse_illegal_transitions BEFORE INSERT OR UPDATE ON idempotency_record
     FOR EACH ROW EXECUTE FUNCTION refuse_illegal_transitions();
 """
 
