@@ -1,4 +1,4 @@
-"""The page of settings, from the docstrings of ``Conf``: ``python -m tests.docs.settings_page``."""
+"""The page of settings, from the docstrings of ``Conf``."""
 
 import ast
 import inspect
@@ -43,7 +43,3 @@ def page() -> str:
             f"a `{ast.unparse(option.annotation)}`.\n"
         )
     return "".join(sections)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page())

@@ -1,4 +1,4 @@
-"""The tables in the page of signals, from the code: ``python -m tests.docs.signals_page``."""
+"""The tables in the page of signals, from the code: ``python -m tests.docs``."""
 
 import ast
 import inspect
@@ -49,6 +49,3 @@ def _described(body):
             text = inspect.cleandoc(after.value.value)
             yield statement, text.replace("``", "`").replace("\n", " ")
 
-
-if __name__ == "__main__":
-    PAGE.write_text(page())

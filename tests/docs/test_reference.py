@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from tests.docs import settings_page, signals_page
+from tests.docs import errors_page, settings_page, signals_page, states_page
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = {
@@ -16,16 +17,9 @@ INHERITED = {
 } | {"--database"}
 
 
-def test_the_page_of_settings_is_that_of_the_docstrings():
-    assert settings_page.PAGE.read_text() == settings_page.page(), (
-        "Write it again: python -m tests.docs.settings_page"
-    )
-
-
-def test_the_page_of_signals_is_that_of_the_docstrings():
-    assert signals_page.PAGE.read_text() == signals_page.page(), (
-        "Write it again: python -m tests.docs.signals_page"
-    )
+@pytest.mark.parametrize("generated", [settings_page, errors_page, signals_page, states_page])
+def test_a_page_that_is_made_of_the_code_is_that_of_the_code(generated):
+    assert generated.PAGE.read_text() == generated.page(), "Write it again: python -m tests.docs"
 
 
 def test_each_check_has_its_place_on_the_page():
