@@ -9,12 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import RequestFactory
 
 from idempotency import exceptions
 from tests.docs.blocks import ROOT, python_blocks
+from tests.execution.bodies import Thread
 from tests.story import models
 
-PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if python_blocks(page))
+#: The tutorial is typed in by a test of its own.
+PAGES = sorted(
+    page
+    for page in (ROOT / "docs").rglob("*.md")
+    if python_blocks(page) and page.name != "tutorial.md"
+)
 TESTS = [
     pytest.param(page, name, id=f"{page.stem}-{name}")
     for page in PAGES
@@ -46,6 +53,23 @@ def test_every_block_of_a_page_runs(page):
 def test_a_test_on_a_page_passes(page, name, request):
     test = names_of(page)[name]
     test(**{fixture: request.getfixturevalue(fixture) for fixture in signature(test).parameters})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_webhook_tells_its_sender_to_come_again_while_the_event_is_at_work(monkeypatch):
+    page = names_of(ROOT / "docs/how-to/views-and-commands.md")
+    event = {"id": "evt-1", "status": "done"}
+    answers = []
+
+    def store(event):
+        with Thread(lambda: page["post"](RequestFactory(), event)) as other:
+            answers.append(other.result())
+        return 1
+
+    monkeypatch.setitem(page, "store", store)
+    monkeypatch.setattr(page["complete"], "delay", lambda pk: None)
+    assert page["post"](RequestFactory(), event).status_code == 200
+    assert [(answer.status_code, answer["Retry-After"]) for answer in answers] == [(503, "5")]
 
 
 def test_every_test_that_a_page_names_is_there():
