@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test oldest django check format mutants clean
+.PHONY: help install demo serve test oldest django check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ check: .venv/installed ## Format, lint, types, import contracts, Django's checks
 	.venv/bin/lint-imports
 	$(SERVERS) sh -c '$(RUN) manage.py check --database default && $(RUN) manage.py makemigrations --check --dry-run'
 
+docs: .venv/installed ## Build the docs as a site, into docs/_build
+	$(RUN) -m sphinx -q -W --keep-going -E docs docs/_build
+	@echo "Look at docs/_build/index.html"
+
 format: .venv/installed ## Put the code into its format
 	.venv/bin/ruff check --fix --quiet .
 	.venv/bin/ruff format .
@@ -67,4 +71,4 @@ mutants: .venv/installed ## Break the app line by line, and see a test fail for 
 
 clean: ## Remove what the targets made, the demo's servers and their data too
 	-$(RUN) -m project.services clean
-	rm -rf .venv .venv-celery-oldest .venv-django-* .state .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-celery-oldest .venv-django-* .state docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

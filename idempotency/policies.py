@@ -18,7 +18,7 @@ class OnDoubt(Enum):
     """Nothing runs until somebody resolves the doubt."""
 
     RETRY = "retry"
-    """The effect is repeated, always with the same provider key: the provider knows it again."""
+    """The effect is repeated, always with the same provider key, by which the provider knows it."""
 
 
 #: Stored of a claim whose doubt is asked about.
@@ -106,7 +106,7 @@ class Leased:
 
     Args:
         on_doubt: What happens to a doubt. There is no default: somebody must have chosen. A
-            function is asked, with a :class:`Doubt`, by the next delivery and by the sweeper, but
+            function is asked, with a :class:`.Doubt`, by the next delivery and by the sweeper, but
             not before a lease has passed since the last sign of life. An exception in it means
             ``Verdict.unknown()``.
         provider_window: For ``OnDoubt.RETRY``, and only there: for how long the provider knows a
