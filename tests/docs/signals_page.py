@@ -48,4 +48,3 @@ def _described(body):
         if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
             text = inspect.cleandoc(after.value.value)
             yield statement, text.replace("``", "`").replace("\n", " ")
-

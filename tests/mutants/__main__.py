@@ -19,7 +19,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.mutants import CHECKOUT, Mutant
 
-COPIED = ("idempotency", "notifications", "project", "tests", "pyproject.toml")
+COPIED = (
+    *("idempotency", "notifications", "project", "tests", "docs"),
+    *("manage.py", "pyproject.toml", "Makefile", "README.md"),
+)
 # Those that are found by themselves take half of the time that a mutant takes.
 PLUGINS = "-p pytest_django.plugin -p xdist.plugin"
 LISTS = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
