@@ -20,14 +20,11 @@ django.setup()
 from idempotency import exceptions  # noqa: E402 models can be imported from here on only
 
 project = "django-transactional-idempotency"
-author = copyright = f"the authors of {project}"  # noqa: A001 Sphinx's own name
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 default_role = "code"  # a docstring's `name`
 
-myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3  # so that a link to a heading is checked; as GitHub makes them
-suppress_warnings = ["myst.strikethrough"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -79,9 +79,8 @@ def _columns(model: type[models.Model]) -> str:
         ]
         for field in model._meta.local_fields
     )
-    title = f"{model.__name__}, in `{model._meta.db_table}`"
     table = _table(["Column", "Type", "NULL", "It says"], rows)
-    return f"\n## {title}\n\n{docstring}\n\n{table}"
+    return f"\n## {model.__name__}\n\n{docstring}\nIts table: `{model._meta.db_table}`.\n\n{table}"
 
 
 def _choices(column: str, choices: type[models.TextChoices]) -> str:

@@ -84,12 +84,12 @@ def test_every_test_that_a_page_names_is_there():
     assert {each for each in named if each[1] not in known} == set()
 
 
-def test_every_row_of_the_celery_page_names_a_test():
-    lines = (ROOT / "docs/reference/celery.md").read_text().splitlines()
-    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| ---")]
-    headings = [row for row in rows if row.endswith("| Test |")]
-    assert len(headings) == 2
-    assert [row for row in rows if row not in headings and "`test_" not in row] == []
+@pytest.mark.parametrize("page", ["reference/celery.md", "explanation/guarantees.md"])
+def test_every_row_of_a_table_of_tests_names_one(page):
+    tables = re.findall(r"(?:^\|.*\n)+", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    tables = [rows for heading, _, *rows in map(str.splitlines, tables) if "| Test |" in heading]
+    assert len(tables) == 2
+    assert [row for rows in tables for row in rows if "`test_" not in row] == []
 
 
 def test_the_celery_page_has_a_row_for_each_of_our_exceptions():

@@ -22,7 +22,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
         ("how-to/choose-a-key.md", "30 days by default", DEFAULTS["RETENTION"].days == 30),
         ("how-to/pick-a-promise.md", "else an hour", leased.MAX_RUN == timedelta(hours=1)),
         ("how-to/celery-settings.md", "an hour by default", leased.MAX_RUN == timedelta(hours=1)),
-        ("how-to/views-and-commands.md", "after 10 ms", execution.SHORTEST_PAUSE == 0.01),
+        ("how-to/views-and-commands.md", "within 10 ms", execution.SHORTEST_PAUSE == 0.01),
         ("how-to/views-and-commands.md", "every half second", execution.LONGEST_PAUSE == 0.5),
         ("how-to/brokers.md", "After `DEFER_FOR` (a day)", DEFAULTS["DEFER_FOR"].days == 1),
         ("how-to/brokers.md", "up to 30 seconds", celery.LONGEST_DEFERRAL == 30),
