@@ -36,7 +36,9 @@ def page() -> str:
 
 def _section(name: str, kind: type[BaseException]) -> str:
     docstring = (inspect.getdoc(kind) or "").replace("``", "`")
-    fact, advice = (" ".join(part.split()) for part in docstring.split("\n\n"))
+    paragraphs = [" ".join(part.split()) for part in docstring.split("\n\n")]
+    assert len(paragraphs) == 2, f"{name}: say in a second paragraph what to do."
+    fact, advice = paragraphs
     rows = TABLE + "".join(f"{row}\n" for row in _under_celery(name))
     return f"\n## {name}\n\n{fact}\n\n*What to do.* {advice}\n{rows}"
 

@@ -52,7 +52,8 @@ CAUSES = {
 
 def page() -> str:
     """The text of the page."""
-    assert CAUSES.keys() == {(a, b) for a, states in TRANSITIONS.items() for b in states}
+    legal = {(a, b) for a, states in TRANSITIONS.items() for b in states}
+    assert CAUSES.keys() == legal, f"Say what makes these: {legal ^ CAUSES.keys()}."
     states = _table(["State", "It means"], ([f"`{s.value}`", MEANINGS[s]] for s in State))
     transitions = _table(
         ["From", "To", "By"],
