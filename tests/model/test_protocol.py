@@ -1,0 +1,113 @@
+"""The protocol as a model that spin explores in full: every interleaving of two workers, a broker
+that delivers at least once, an operator and the sweeper, with deaths, repeats and lapses.
+
+Each breakage that is compiled in must be found: a model that finds nothing says nothing.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("spin"), reason="spin is not installed: apt-get install spin"
+)
+
+#: What may go wrong how often. Nothing is lost: under weak fairness, which explores far more
+#: states for each, so one budget after the other; one effect: all at once.
+LEASED = {
+    "nothing_is_lost": [
+        {"KILLS": 1, "LAPSES": 1},
+        {"KILLS": 1, "RAISES": 1},
+        {"REPEATS": 1, "RAISES": 1, "LAPSES": 1},
+    ],
+    "one_effect": [{"KILLS": 1, "REPEATS": 1, "LAPSES": 1}, {"KILLS": 1, "REPEATS": 1, "RAISES": 1}],
+}
+TRANSACTIONAL = {
+    "nothing_is_lost": [
+        {"KILLS": 1, "RAISES": 1, "SILENT": 1},
+        {"REPEATS": 1, "RAISES": 1, "SILENT": 1},
+        {"KILLS": 1, "REPEATS": 1, "SILENT": 1, "NO_LOCKS": 1},
+    ],
+    "one_effect": [{"KILLS": 1, "REPEATS": 1, "RAISES": 1, "SILENT": 1}],
+}
+
+
+def explore(directory, model, promise, **given):
+    """Explore a model: (violation or "", number of states)."""
+    for source in HERE.glob("*.pml"):
+        shutil.copy(source, directory)
+    budget = {"KILLS": 0, "REPEATS": 0, "RAISES": 0, "LAPSES": 0, "SILENT": 0} | given
+    run(["spin", "-a", *(f"-D{name}={value}" for name, value in budget.items()), model], directory)
+    options = ["-O2", "-w", "-DMEMLIM=4096"]
+    options += ["-DNFAIR=4"] if promise == "nothing_is_lost" else ["-DSAFETY", "-DNOCLAIM"]
+    run(["gcc", *options, "-o", "pan", "pan.c"], directory)
+    how = ["-a", "-f", "-N", promise] if promise == "nothing_is_lost" else []
+    said = run(["./pan", "-m500000", *how], directory)
+    assert "max search depth too small" not in said
+    assert not re.search(r"violated \((free_tag|claim)<", said), "a bound of the model is too small"
+    violation = re.search(r"pan:1: (.*?) \(at depth", said)
+    states = int(re.search(r"(\d+) states, stored", said)[1])
+    return violation[1] if violation else "", states
+
+
+def run(command, directory):
+    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 0, said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("model", "promise", "budget"),
+    [
+        pytest.param(model, promise, budget, id=f"{model}-{promise}-{'-'.join(budget)}")
+        for model, promises in (("leased", LEASED), ("transactional", TRANSACTIONAL))
+        for promise, budgets in promises.items()
+        for budget in budgets
+    ],
+)
+def test_the_protocol_keeps_its_promises(model, promise, budget, tmp_path):
+    violation, states = explore(tmp_path, f"{model}.pml", promise, **budget)
+    assert violation == ""
+    print(f"{states} states")
+
+
+@pytest.mark.parametrize(
+    ("breakage", "promise", "budget"),
+    [
+        ("REPEATS_BLINDLY", "one_effect", {"KILLS": 1}),
+        ("ERROR_MEANS_NO", "one_effect", {"RAISES": 1}),
+        ("FORGETS_TO_MARK", "one_effect", {"KILLS": 1}),
+        ("MARKS_WITHOUT_LEASE", "one_effect", {"REPEATS": 1, "LAPSES": 1}),
+        ("ACKNOWLEDGES_EARLY", "nothing_is_lost", {"KILLS": 1}),
+        ("ACKNOWLEDGES_FIRST", "nothing_is_lost", {"KILLS": 1, "RAISES": 1}),
+        ("DROPS_WHAT_IS_BUSY", "nothing_is_lost", {"REPEATS": 1, "KILLS": 1}),
+        ("DELETES_FIRST", "nothing_is_lost", {"KILLS": 1, "RAISES": 1}),
+        ("DELETES_AFTERWARDS", "nothing_is_lost", {"KILLS": 1, "RAISES": 1}),
+        ("SETTLES_WITHOUT_TOKEN", "one_effect", {"REPEATS": 1, "LAPSES": 1, "RAISES": 1}),
+        # Not a breakage but a limit: see the README.
+        ("HURRIED_OPERATOR", "one_effect", {"LAPSES": 1}),
+    ],
+)
+def test_a_broken_leased_protocol_is_found(breakage, promise, budget, tmp_path):
+    violation, _ = explore(tmp_path, "leased.pml", promise, **budget, **{breakage: 1})
+    assert violation
+
+
+@pytest.mark.parametrize(
+    ("breakage", "promise", "budget"),
+    [
+        ("TAKES_THE_LOCK_FOR_TRUTH", "one_effect", {"REPEATS": 1, "NO_LOCKS": 1}),
+        ("ABSENT_IS_PROOF", "nothing_is_lost", {"SILENT": 1}),
+        ("ACKNOWLEDGES_EARLY", "nothing_is_lost", {"KILLS": 1}),
+        ("DROPS_WHAT_IS_BUSY", "nothing_is_lost", {"REPEATS": 1, "KILLS": 1}),
+    ],
+)
+def test_a_broken_transactional_protocol_is_found(breakage, promise, budget, tmp_path):
+    violation, _ = explore(tmp_path, "transactional.pml", promise, **budget, **{breakage: 1})
+    assert violation
