@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError
 
 from idempotency import events, results
@@ -156,6 +157,7 @@ class Run:
                     self._stop_in_doubt(found.seen)
                 except DeathsFoundError as found:
                     self._stop_exhausted(found.seen)
+            ImproperlyConfigured: There is no table for records.
             except RecordChangedError as changed:
                 lost = changed.__cause__
             except (DatabaseError, InterfaceError) as error:
@@ -170,6 +172,8 @@ class Run:
         ) from lost
 
     def judge(self, look: Look) -> Seen | None:
+                    if said := self.storage.unmigrated(error):
+                        raise ImproperlyConfigured(said) from error
         """The record if it answers this call, None if the body may run; else raise."""
         seen = look.seen
         if seen is not None and not seen.is_forgotten:

@@ -170,6 +170,19 @@ class Storage(ABC):
     def is_body_committed(self, error: BaseException) -> bool:
         """Whether the record was refused because the transaction is not the one of the look."""
 
+    def unmigrated(self, error: BaseException) -> str | None:
+        """What to say of an error that means that our tables are not there; None of another."""
+        if not self._is_table_missing(error):
+            return None
+        return (
+            f"A table of the app idempotency is missing in the database {self.using!r}, so nothing "
+            f"was run. Make it: manage.py migrate idempotency --database {self.using}"
+        )
+
+    @abstractmethod
+    def _is_table_missing(self, error: BaseException) -> bool:
+        """Whether a statement was refused because a table of ours is not there."""
+
     @abstractmethod
     def _has_ended(self) -> bool:
         """Whether the transaction that Django takes for open is not."""

@@ -70,6 +70,7 @@ LOST_TRANSACTION = {"40001", "40P01"}
 # 25P04 (it ended a transaction that was idle, or ran, too long).
 LOST_CONNECTION = ("08", "57P0", "25P03", "25P04")
 LOCK_NOT_AVAILABLE = "55P03"
+UNDEFINED_TABLE = "42P01"
 
 
 class PostgreSQL(Storage):
@@ -123,6 +124,10 @@ class PostgreSQL(Storage):
             return False
         diagnosis = _diagnosis(error)
         return (diagnosis.table_name, diagnosis.column_name) == ("idempotency_record", column)
+
+    def _is_table_missing(self, error: BaseException) -> bool:
+        # The text may be translated; the name in it is not.
+        return _sqlstate(error) == UNDEFINED_TABLE and '"idempotency_' in str(error)
 
     def _has_ended(self) -> bool:
         return self._status() is TransactionStatus.IDLE

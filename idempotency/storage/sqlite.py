@@ -61,6 +61,9 @@ class SQLite(Storage):
     def is_body_committed(self, error: BaseException) -> bool:
         return "no such savepoint: idempotency_" in str(error)
 
+    def _is_table_missing(self, error: BaseException) -> bool:
+        return "no such table: idempotency_" in str(error)
+
     def _has_ended(self) -> bool:
         return not self.connection.connection.in_transaction
 

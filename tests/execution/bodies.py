@@ -90,6 +90,18 @@ class Gate:
                 self.open()
 
 
+@contextmanager
+def renamed(table: str, *, using: str = "default") -> Iterator[None]:
+    """A database in which this table was never made."""
+    with connections[using].cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO hidden")
+    try:
+        yield
+    finally:
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"ALTER TABLE hidden RENAME TO {table}")
+
+
 def waits_for_a_lock() -> bool:
     """Whether anybody waits for a lock in this database."""
     with connect(database_url(), autocommit=True) as observer:

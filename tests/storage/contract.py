@@ -8,7 +8,8 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import IntegrityError, connections, transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils import timezone
@@ -36,6 +37,7 @@ from idempotency.parking import park
 from idempotency.resolution import allow_again, resolve
 from idempotency.statistics import redelivery_rates
 from idempotency.storage import storage_for
+from tests.execution.bodies import renamed
 from tests.harness.waiting import wait_until
 from tests.jobs.models import Effect
 
@@ -401,3 +403,22 @@ class StorageContract:
         [rate] = redelivery_rates(since=timedelta(hours=1), using=self.using)
         assert (rate.deliveries, rate.duplicates) == (3, 2)
         assert IdempotencyEvent.objects.using(self.using).count() == 2
+
+    @pytest.mark.parametrize("policy", [Transactional(), HOLD], ids=["transactional", "leased"])
+    def test_without_its_table_it_says_that_migrate_was_not_run(self, policy):
+        with (
+            renamed("idempotency_record", using=self.using),
+            pytest.raises(ImproperlyConfigured, match=f"--database {self.using}$") as refused,
+        ):
+            self.once(policy=policy)
+        assert isinstance(refused.value.__cause__, DatabaseError)
+        assert self.effects() == 0
+        self.assert_clean()
+
+    def test_a_body_s_own_missing_table_is_its_own(self):
+        def body():
+            with connections[self.using].cursor() as cursor:
+                cursor.execute("SELECT 1 FROM tests_nothing")
+
+        with pytest.raises(DatabaseError, match="tests_nothing"):
+            self.once(body)
