@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
 from datetime import timedelta
@@ -198,6 +199,20 @@ def is_doomed() -> bool:
     return attempt is not None and attempt.doomed_by is not None
 
 
+def check_body(function: Callable[..., Any]) -> None:
+    """Raise TypeError unless a call of the function runs it."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"async def {name} cannot run here: Celery does not await it, and Django's "
+            "transactions are synchronous. Make it a plain function."
+        )
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"The generator {name} cannot run here: calling it runs nothing. Return a list."
+        )
+
+
 def run_as(attempt: Attempt, body: Callable[[], Any]) -> Any:
     """``body()``, with ``attempt`` as the current one.
 
@@ -207,4 +222,11 @@ def run_as(attempt: Attempt, body: Callable[[], Any]) -> Any:
     attempt.outer = _current.get()
     context = copy_context()
     context.run(_current.set, attempt)
-    return context.run(body)
+    value = context.run(body)
+    if isinstance(value, Coroutine | Generator):  # which a wrapper around the body may hide
+        value.close()
+        raise TypeError(
+            f"The body returned a {type(value).__name__}, whose code has not run and will not. "
+            "Await it in the body, or make a list of it there."
+        )
+    return value

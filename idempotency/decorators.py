@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar
 
 from idempotency import events, execution
-from idempotency.attempts import delivery_of
+from idempotency.attempts import check_body, delivery_of
 from idempotency.calls import Call
 from idempotency.conf import conf
 from idempotency.jobs import Job, register
@@ -133,17 +133,9 @@ def _refuse_misuse(function: Any) -> None:
     name = getattr(function, "__qualname__", None) or getattr(function, "name", repr(function))
     if not inspect.isfunction(function):
         raise TypeError(
-            f"@idempotent on {name} was given a {type(function).__name__}, not a function. Put it "
-            "below @shared_task or @task: swap the two decorators."
+            f"@idempotent on {name} was given a {type(function).__name__}, not a function. On a "
+            "task, swap the two decorators: it stands below @shared_task and @task."
         )
     if hasattr(function, "__idempotent__"):
         raise TypeError(f"@idempotent was applied twice to {name}. Keep one.")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"@idempotent cannot run async def {name}: Celery does not await it, and Django's "
-            "transactions are synchronous. Make it a plain function."
-        )
-    if inspect.isgeneratorfunction(function):
-        raise TypeError(
-            f"@idempotent cannot run the generator {name}: calling it runs nothing. Return a list."
-        )
+    check_body(function)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from idempotency.attempts import is_doomed
+from idempotency.attempts import check_body, is_doomed
 from idempotency.calls import Call, Outcome, Run
 from idempotency.conf import conf
 from idempotency.exceptions import AlreadyRunning
@@ -63,7 +63,8 @@ def execute(
         store_result: Whether the result is stored. Default: the setting ``STORE_RESULT``.
 
     Raises:
-        TypeError: ``policy`` is none.
+        TypeError: ``policy`` is none, or ``function`` is async or a generator.
+        ValueError: A duration is no timedelta, or not positive.
         KeyMissing: The key is None or empty.
         KeyNotHashable: The key or the fingerprint holds a value without canonical form.
         KeyReused: The key was used before with another fingerprint.
@@ -75,8 +76,11 @@ def execute(
         LeaseLost: The lease ran out, and the claim is no longer this attempt's.
         ResultNotStorable: A transactional result cannot be stored; all is rolled back.
     """
+    check_body(function)
     check_policy(policy)
     check_duration("retention", retention)
+    if not isinstance(wait, timedelta):
+        raise ValueError(f"wait must be a timedelta, got {wait!r} ({type(wait).__name__}).")
     call = Call(
         function=function,
         key=digest(key, scope=scope, fingerprint=fingerprint, secrets=conf().KEY_SECRETS),
