@@ -45,8 +45,11 @@ class ArgumentPath:
             inside, found = found, _below(found, step)
             if found is _ABSENT:
                 where = place((self.name, *self.steps[1:position])) if position else self.name
-                missing = f"has no {step!r}" if position else "is not in this call"
-                raise KeyMissing(f"{where} {missing} (path '{self}'{_names_in(inside)}).")
+                missing = f"has no {step!r}" if position else "is not in this call by name"
+                raise KeyMissing(
+                    f"{where} {missing} (path '{self}'{_names_in(inside)}). Nothing was run. Pass "
+                    "it, or choose another path."
+                )
         return found
 
     def encoded(self, value: object) -> bytes:
@@ -91,7 +94,10 @@ class Parameters:
             TypeError: the function cannot be called like this.
             KeyNotHashable: two arguments have one name, which ``/`` and ``**kwargs`` allow.
         """
-        bound = self._signature.bind(*args, **kwargs)
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.title}: {error}. Nothing was run.") from None
         arguments = {**self._defaults, **bound.arguments}
         if self._bound:
             arguments.pop("self", None)
@@ -101,7 +107,7 @@ class Parameters:
             if twice := entries.keys() & {parameter.name for parameter in self._parameters}:
                 raise KeyNotHashable(
                     f"{self._named(min(twice))} is also an entry of **{stars}, so the name says "
-                    f"too little; rename a parameter of {self.title}, or give key= a callable."
+                    f"too little, and nothing was run; rename a parameter of {self.title}."
                 )
             arguments |= entries
         return arguments

@@ -21,6 +21,7 @@ from idempotency.exceptions import (
     Exhausted,
     InDoubt,
     KeyReused,
+    ResultNotStorable,
     ResultNotStored,
     TransactionLost,
 )
@@ -88,7 +89,16 @@ class Call:
     def encode(self, value: object) -> str | None:
         """The text that is stored of a result; None when results are not stored."""
         stored = conf().STORE_RESULT if self.store_result is None else self.store_result
-        return results.encode(value, limit=conf().MAX_RESULT_BYTES) if stored else None
+        if not stored:
+            return None
+        name = f"the result of {self.key.scope}"
+        try:
+            return results.encode(value, limit=conf().MAX_RESULT_BYTES, name=name)
+        except ResultNotStorable as error:
+            text = str(error)
+            if not isinstance(self.policy, Leased):  # under a lease the effect stands
+                text += " All that the body did is rolled back."
+            raise ResultNotStorable(text, key=self.key.hashes[0].hex) from None
 
 
 def decoded(text: str | None, otherwise: object = None) -> Any:
@@ -147,6 +157,7 @@ class Run:
             InDoubt: The record is in doubt, and the message is safe.
             Exhausted: Too many attempts have died.
             TransactionLost: It was lost too often.
+            ImproperlyConfigured: There is no table for records.
         """
         lost: BaseException | None = None
         for number in range(TRIES):
@@ -157,11 +168,12 @@ class Run:
                     self._stop_in_doubt(found.seen)
                 except DeathsFoundError as found:
                     self._stop_exhausted(found.seen)
-            ImproperlyConfigured: There is no table for records.
             except RecordChangedError as changed:
                 lost = changed.__cause__
             except (DatabaseError, InterfaceError) as error:
                 if not is_transient(error):
+                    if said := self.storage.unmigrated(error):
+                        raise ImproperlyConfigured(said) from error
                     raise
                 lost = error
                 time.sleep(PAUSE * 2**number)
@@ -172,8 +184,6 @@ class Run:
         ) from lost
 
     def judge(self, look: Look) -> Seen | None:
-                    if said := self.storage.unmigrated(error):
-                        raise ImproperlyConfigured(said) from error
         """The record if it answers this call, None if the body may run; else raise."""
         seen = look.seen
         if seen is not None and not seen.is_forgotten:
@@ -204,10 +214,18 @@ class Run:
         fingerprint = self.call.key.fingerprint_for(seen.key_hash)
         if None not in (fingerprint, seen.fingerprint) and fingerprint != seen.fingerprint:
             raise KeyReused(
-                f"The {self.named} was used before with other arguments, so the body did not run. "
-                "Use another key for another effect, or leave out of fingerprint= what may differ.",
+                f"The {self.named} was used with other arguments {self._use_of(seen)}, so the body "
+                "did not run. Use another key for another effect, or leave out of fingerprint= "
+                "what may differ.",
                 key=self.hex,
             )
+
+    def _use_of(self, seen: Seen) -> str:
+        """When and by whom the key was used. What for is not known: only a hash is kept."""
+        used = f"at {seen.begun_at.isoformat(' ', 'seconds')}"
+        records = self.storage.records.filter(key_hash=seen.key_hash)
+        task_id = records.values_list("task_id", flat=True).first()
+        return f"{used} by message {task_id}" if task_id else used
 
     def busy(self, detail: str = "") -> AlreadyRunning:
         return AlreadyRunning(
@@ -219,7 +237,8 @@ class Run:
     def exhausted(self, seen: Seen) -> Exhausted:
         return Exhausted(
             f"The {self.named} is exhausted: {seen.deaths} attempts died. The body did not run, "
-            "and no delivery will run it. Find out what kills it, then allow it again.",
+            "and no delivery will run it. Find out what kills it, then allow it again: "
+            f"idempotency_allow_again {seen.key_hash.hex}",
             key=seen.key_hash.hex,
         )
 
@@ -251,7 +270,8 @@ class Run:
         if self.delivery.park(self.storage.using, seen.key_hash, seen.generation):
             raise InDoubt(
                 f"The {self.named} is in doubt: attempt {seen.attempt} stopped between its effect "
-                "and its record. Look at the other side, then resolve it; nothing runs until then.",
+                "and its record, and nothing runs until it is resolved. Look at the other side, "
+                f"then say what happened: idempotency_resolve {seen.key_hash.hex}",
                 key=seen.key_hash.hex,
             )
 

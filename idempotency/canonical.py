@@ -114,7 +114,7 @@ def _framed(tag: bytes, payload: bytes) -> bytes:
 
 
 def _refuse(where: Where, fact: str) -> NoReturn:
-    raise KeyNotHashable(f"{place(where)} {fact}.")
+    raise KeyNotHashable(f"{place(where)} {fact}. Nothing was run.")
 
 
 def _encode(value: object, where: Where) -> bytes:
@@ -122,7 +122,8 @@ def _encode(value: object, where: Where) -> bytes:
     for known, encode in _ENCODERS:
         if issubclass(kind, known):
             return encode(value, where)
-    _refuse(where, f"of type {kind.__qualname__} cannot be part of a key; {remedy(value)}")
+    fact = f"of type {kind.__qualname__} cannot be part of a key or fingerprint"
+    _refuse(where, f"{fact}; {remedy(value)}")
 
 
 # The unbound methods below read the content of a subclass, as JSON does, whatever it overrides.

@@ -173,7 +173,9 @@ Policy = Transactional | Leased
 def check_duration(name: str, duration: timedelta | None) -> None:
     """Raise ValueError unless it is None or positive."""
     if duration is not None and (not isinstance(duration, timedelta) or duration <= timedelta(0)):
-        raise ValueError(f"{name} must be a positive timedelta, got {duration!r}.")
+        raise ValueError(
+            f"{name} must be a positive timedelta, got {duration!r} ({type(duration).__name__})."
+        )
 
 
 def check_policy(policy: object) -> None:

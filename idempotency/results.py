@@ -23,24 +23,25 @@ _TAGGED: Final = {"__type__", "__value__"}
 _DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
-def encode(value: object, *, limit: int) -> str:
+def encode(value: object, *, limit: int, name: str = "the result") -> str:
     """Encode the result of a job as JSON text in ASCII.
 
     Args:
         value: What the job returned.
         limit: The longest text to allow, in bytes.
+        name: What errors call it.
 
     Raises:
         ResultNotStorable: something in it is not JSON-like, or the text is too long.
     """
-    tree = _plain(value, ("the result",))
+    tree = _plain(value, (name,))
     try:
         text = json.dumps(tree)
     except ValueError as error:  # an integer longer than sys.get_int_max_str_digits()
-        raise ResultNotStorable(f"the result cannot be stored: {error}.") from None
+        raise ResultNotStorable(f"{name} cannot be stored: {error}.") from None
     if len(text) > limit:
         raise ResultNotStorable(
-            f"the result takes {len(text):,} bytes, and MAX_RESULT_BYTES allows {limit:,}; "
+            f"{name} takes {len(text):,} bytes, and MAX_RESULT_BYTES allows {limit:,}; "
             "return less (an id, a path), raise the setting, or set store_result=False."
         )
     return text

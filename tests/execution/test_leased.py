@@ -128,7 +128,7 @@ def test_an_error_after_the_effect_began_is_a_doubt(error):
     with pytest.raises(error):
         once(lambda: fail(error))
     assert the_record().state == "in_doubt"
-    with pytest.raises(InDoubt, match="nothing runs until then"):
+    with pytest.raises(InDoubt, match="nothing runs until it is resolved"):
         once()
     assert effects() == 0
     assert kinds() == ["in_doubt"]

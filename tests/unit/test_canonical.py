@@ -109,7 +109,7 @@ def test_digits_beyond_the_decimal_context_count():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({1, 2}, "argument 'tags' of type set cannot be part of a key; "
+        ({1, 2}, "argument 'tags' of type set cannot be part of a key or fingerprint; "
                  "convert it to a sorted list."),
         (frozenset(), "of type frozenset .* sorted list"),
         ({}.keys(), "of type dict_keys .* sorted list"),
