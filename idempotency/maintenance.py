@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,7 @@ from idempotency.digests import Digest, Key
 from idempotency.jobs import Job, all_jobs
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
 from idempotency.parking import Published, publish_parked
-from idempotency.policies import Doubt, Leased, OnDoubt
+from idempotency.policies import ASK, Ask, Doubt, Leased, OnDoubt
 from idempotency.states import State
 from idempotency.storage import storage_for
 
@@ -38,16 +38,36 @@ class Swept:
 
     Attributes:
         doubts: Claims that had ended silently and are in doubt now.
+        asked: Doubts that somebody was asked about.
         resolved: Doubts that the provider could tell about.
         parked: What became of the messages that wait for nothing any more.
     """
 
     doubts: int
+    asked: int
     resolved: int
     parked: Published
 
 
-def sweep(*, using: str | None = None) -> Swept:
+class _Tally:
+    """How far a long run is, told to ``say`` each time that it grows."""
+
+    def __init__(self, say: Callable[[int], None] | None) -> None:
+        self._say = say
+        self._done = 0
+
+    def add(self, number: int = 1) -> None:
+        self._done += number
+        if self._say is not None:
+            self._say(self._done)
+
+
+def sweep(
+    *,
+    using: str | None = None,
+    dry_run: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Swept:
     """Make silent ends visible, ask about doubts, publish what waits for nothing any more.
 
     Asks those who declared ``Leased(on_doubt=ask)`` on a task of this project.
@@ -55,20 +75,46 @@ def sweep(*, using: str | None = None) -> Swept:
 
     Args:
         using: Database alias. Default: the setting ``DATABASE``.
+        dry_run: Count what would be put in doubt, asked about and published, and do none of it.
+            What an answer would change is not known.
+        progress: Called after each of these with the number of those done so far.
     """
     using = using or conf().DATABASE
-    doubts = _put_in_doubt(using)
+    tally = _Tally(progress)
+    if dry_run:
+        return _rehearsed(using, tally)
+    doubts = _put_in_doubt(using, tally)
+    asked = resolved = 0
     jobs = all_jobs()
-    askable = _records(using).askable().order_by("id")
-    resolved = sum(_ask(record, jobs.get(record.scope), using) for record in askable)
-    return Swept(doubts, resolved, _publish_left_over(using))
+    for record in _records(using).askable().order_by("id"):
+        job = jobs.get(record.scope)
+        function = _function_to_ask(job)
+        if job is not None and function is not None:
+            resolved += _ask(function, job, record, using)
+            asked += 1
+            tally.add()
+    return Swept(doubts, asked, resolved, _publish_left_over(using, tally))
+
+
+def _rehearsed(using: str, tally: _Tally) -> Swept:
+    """What a sweep would come to, as far as it can be known without asking."""
+    doubtful = _records(using).doubtful()
+    askable = _records(using).askable() | doubtful.filter(policy=ASK)
+    known = all_jobs()
+    asked = [
+        scope
+        for scope in askable.values_list("scope", flat=True)
+        if _function_to_ask(known.get(scope)) is not None
+    ]
+    parked = _publish_left_over(using, tally, dry_run=True)
+    return Swept(doubtful.count(), len(asked), 0, parked)
 
 
 def _records(using: str) -> Any:
     return IdempotencyRecord.objects.using(using)
 
 
-def _put_in_doubt(using: str) -> int:
+def _put_in_doubt(using: str, tally: _Tally) -> int:
     doubts = 0
     for record in _records(using).doubtful().order_by("id"):
         still_doubtful = _records(using).doubtful().filter(pk=record.pk, attempt=record.attempt)
@@ -76,15 +122,18 @@ def _put_in_doubt(using: str) -> int:
             continue  # taken over or settled meanwhile
         doubts += 1
         resolution.announce(Kind.IN_DOUBT, record.key_hash, "Found by the sweeper.", using)
+        tally.add()
     return doubts
 
 
-def _ask(record: IdempotencyRecord, job: Job | None, using: str) -> bool:
+def _function_to_ask(job: Job | None) -> Ask | None:
     if job is None or not isinstance(job.policy, Leased):
-        return False
+        return None
     on_doubt = job.policy.on_doubt
-    if isinstance(on_doubt, OnDoubt):
-        return False
+    return None if isinstance(on_doubt, OnDoubt) else on_doubt
+
+
+def _ask(function: Ask, job: Job, record: IdempotencyRecord, using: str) -> bool:
     arguments = None
     # Under the key may wait another task's message too, whose nested call this was.
     parked = ParkedMessage.objects.using(using).filter(
@@ -101,18 +150,20 @@ def _ask(record: IdempotencyRecord, job: Job | None, using: str) -> bool:
         begun_at=record.effect_begun_at or record.created_at,
         arguments=arguments,
     )
-    return resolution.ask(on_doubt, doubt, claim_id=record.claim_id, using=using)
+    return resolution.ask(function, doubt, claim_id=record.claim_id, using=using)
 
 
-def _publish_left_over(using: str) -> Published:
+def _publish_left_over(using: str, tally: _Tally, *, dry_run: bool = False) -> Published:
     """Left by a crash between a resolution and its publishing, or because they gave up while the
     key was held by somebody who has ended since."""
     held = _records(using).filter(Q(state=State.IN_DOUBT) | Q(exhausted_at__isnull=False))
+    held |= _records(using).doubtful()
     left_over = ParkedMessage.objects.using(using).exclude(key_hash__in=held.values("key_hash"))
     done = Published()
     for key_hash in left_over.order_by().values_list("key_hash", flat=True).distinct():
         if _is_free(key_hash, using):
-            done += publish_parked(key_hash, using=using)
+            done += publish_parked(key_hash, using=using, dry_run=dry_run)
+            tally.add()
     return done
 
 
@@ -139,6 +190,10 @@ class Purged:
     events: int
     lag: timedelta | None
 
+    def as_json(self) -> dict[str, Any]:
+        """For programs: the lag in seconds."""
+        return asdict(self) | {"lag": None if self.lag is None else self.lag.total_seconds()}
+
 
 def purge(
     *,
@@ -163,18 +218,11 @@ def purge(
     due = records.aggregate(number=Count("pk"), lag=Max(age))  # one scan
     if dry_run:
         return Purged(due["number"], events.count(), due["lag"])
-    done = 0
-
-    def count(deleted: int) -> None:
-        nonlocal done
-        done += deleted
-        if progress:
-            progress(done)
-
-    return Purged(_delete(records, count), _delete(events, count), due["lag"])
+    tally = _Tally(progress)
+    return Purged(_delete(records, tally), _delete(events, tally), due["lag"])
 
 
-def _delete(rows: QuerySet[Any], deleted: Callable[[int], None]) -> int:
+def _delete(rows: QuerySet[Any], tally: _Tally) -> int:
     """Batch by batch along the primary key: no index on a time is needed, and no lock is long."""
     everything = rows.model._default_manager.using(rows.db).order_by("pk")
     done, low = 0, 0
@@ -185,4 +233,4 @@ def _delete(rows: QuerySet[Any], deleted: Callable[[int], None]) -> int:
             return done
         number, _ = rows.filter(pk__gt=low, pk__lte=high).delete()
         done, low = done + number, high
-        deleted(number)
+        tally.add(number)

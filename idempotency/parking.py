@@ -98,15 +98,20 @@ def give_up(about: Told, *, task_id: str, message: str) -> None:
         events.announce_with_commit(Kind.GAVE_UP, about)
 
 
-def publish_parked(key_hash: UUID, *, using: str | None = None) -> Published:
+def publish_parked(key_hash: UUID, *, using: str | None = None, dry_run: bool = False) -> Published:
     """Publish the messages of a key, now that they may run or be answered.
 
     A message is published before the deletion of its row is committed: a crash between the two
     publishes it twice, which is harmless. A message that comes back into doubt at once waits for
     that commit, and is parked anew.
+
+    A ``dry_run`` counts what would be published, and publishes nothing.
     """
     using = using or conf().DATABASE
     parked = ParkedMessage.objects.using(using).filter(key_hash=key_hash)
+    if dry_run:
+        not_kept = parked.filter(message=None).count()
+        return Published(published=parked.count() - not_kept, not_kept=not_kept)
     done = Published()
     for row in list(parked):
         try:

@@ -26,6 +26,7 @@ def resolve(
     by: str = "",
     using: str | None = None,
     claim_id: UUID | None = None,
+    dry_run: bool = False,
 ) -> Published:
     """End the doubt about a key, then publish the messages that wait for it.
 
@@ -38,6 +39,7 @@ def resolve(
         using: Database alias. Default: the setting ``DATABASE``.
         claim_id: The claim that the verdict is about, so that it ends no later doubt. Default:
             the one in doubt now.
+        dry_run: Roll it back, and count what would be published.
 
     Raises:
         ValueError: The verdict is ``Verdict.unknown()``, which ends nothing.
@@ -66,11 +68,13 @@ def resolve(
             )
         said = "It happened" if verdict.effect_happened else "It did not happen"
         announce(Kind.RESOLVED, key_hash, f"{said}, said by {by or 'somebody'}: {reason}", using)
-    return publish_parked(key_hash, using=using)
+        if dry_run:
+            transaction.set_rollback(True, using=using)
+    return publish_parked(key_hash, using=using, dry_run=dry_run)
 
 
 def allow_again(
-    key_hash: UUID, *, reason: str, by: str = "", using: str | None = None
+    key_hash: UUID, *, reason: str, by: str = "", using: str | None = None, dry_run: bool = False
 ) -> Published:
     """Reopen a settled record on purpose: the next delivery runs, with a new provider key. The
     messages that wait for it are published.
@@ -80,6 +84,7 @@ def allow_again(
         reason: Why, for those who read the events later.
         by: Who, for the same readers.
         using: Database alias. Default: the setting ``DATABASE``.
+        dry_run: Roll it back, and count what would be published.
 
     Raises:
         NotSettled: It is running, in doubt, or not there; nothing was changed.
@@ -94,7 +99,9 @@ def allow_again(
                 key=key_hash.hex,
             )
         announce(Kind.ALLOWED_AGAIN, key_hash, f"By {by or 'somebody'}: {reason}", using)
-    return publish_parked(key_hash, using=using)
+        if dry_run:
+            transaction.set_rollback(True, using=using)
+    return publish_parked(key_hash, using=using, dry_run=dry_run)
 
 
 def announce(kind: Kind, key_hash: UUID, note: str, using: str) -> None:
@@ -137,9 +144,13 @@ def ask(function: Ask, doubt: Doubt, *, claim_id: UUID | None, using: str) -> bo
 
 
 def _state_of(key_hash: UUID, using: str) -> str:
-    record = IdempotencyRecord.objects.using(using).filter(key_hash=key_hash).first()
+    rows = IdempotencyRecord.objects.using(using).filter(key_hash=key_hash)
+    record = rows.first()
     if record is None:
         return "there is no record of it"
     if record.state == State.RUNNING:
-        return f"attempt {record.attempt} is running on {record.owner} under a lease"
+        attempt = f"attempt {record.attempt} on {record.owner}"
+        if rows.leased().exists():
+            return f"{attempt} is running under a lease, until {record.lease_expires_at} at least"
+        return f"{attempt} ended without a word, and the next delivery sees to it"
     return f"its record is {record.get_state_display()}"

@@ -9,7 +9,7 @@ from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent, r
 from idempotency.exceptions import AlreadyRunning, InDoubt
 from idempotency.jobs import jobs
 from idempotency.maintenance import Swept, sweep
-from idempotency.models import IdempotencyEvent, IdempotencyRecord
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import Published
 from idempotency.policies import Doubt
 from idempotency.resolution import resolve
@@ -113,7 +113,7 @@ def test_nobody_is_asked_while_the_provider_may_still_be_at_work(paid, provider)
     doubt(paid, "taken")
     with pytest.raises(AlreadyRunning, match="too early to ask"):
         paid[0](7)
-    assert sweep() == Swept(0, 0, Published())
+    assert sweep() == Swept(0, 0, 0, Published())
     assert provider.doubts == []
 
 
@@ -176,8 +176,8 @@ def test_the_claim_s_own_policy_decides_whether_anybody_is_asked(provider):
 def test_the_sweeper_asks(paid, provider):
     doubt(paid, "taken")
     let_time_pass()
-    assert sweep() == Swept(0, 1, Published())
-    assert sweep() == Swept(0, 0, Published())
+    assert sweep() == Swept(0, 1, 1, Published())
+    assert sweep() == Swept(0, 0, 0, Published())
     assert paid[0](7) == "told by the provider"
     assert provider.doubts[0].arguments is None
 
@@ -187,7 +187,7 @@ def test_the_sweeper_finds_tasks_that_nobody_has_imported(paid, provider, monkey
     let_time_pass()
     job = jobs.pop("pay")
     monkeypatch.setattr("idempotency.jobs.loaders", [lambda: jobs.update(pay=job)])
-    assert sweep() == Swept(0, 1, Published())
+    assert sweep() == Swept(0, 1, 1, Published())
 
 
 def test_the_sweeper_makes_silent_ends_visible(paid, provider):
@@ -197,16 +197,35 @@ def test_the_sweeper_makes_silent_ends_visible(paid, provider):
     provider.verdict = Verdict.unknown()
     with gate.held(lambda: function(7)):
         let_time_pass()
-        assert sweep() == Swept(1, 0, Published())
+        assert sweep() == Swept(1, 1, 0, Published())
         assert the_record().state == "in_doubt"
     assert IdempotencyEvent.objects.filter(note="Found by the sweeper.").count() == 1
+
+
+def test_a_rehearsed_sweep_asks_nobody_and_changes_nothing(paid, provider, published):
+    gate = Gate()
+    function, ends = paid
+    ends[:] = [lambda: gate.pass_() or "taken"]
+    with gate.held(lambda: function(7)):
+        assert sweep(dry_run=True) == Swept(0, 0, 0, Published())
+        let_time_pass()
+        before = IdempotencyRecord.objects.values().get()
+        ParkedMessage.objects.create(
+            key_hash=before["key_hash"], reason=Reason.GAVE_UP, task_id="1", message="1"
+        )
+        assert sweep(dry_run=True) == Swept(1, 1, 0, Published())
+        assert IdempotencyRecord.objects.values().get() == before
+        assert sweep() == Swept(1, 1, 1, Published())
+    assert len(provider.doubts) == 1
+    assert published == ["1"]
 
 
 def test_a_doubt_of_an_unknown_task_stays(paid):
     doubt(paid, "taken")
     let_time_pass()
     jobs.pop("pay")
-    assert sweep() == Swept(0, 0, Published())
+    assert sweep(dry_run=True) == Swept(0, 0, 0, Published())
+    assert sweep() == Swept(0, 0, 0, Published())
 
 
 def test_unknown_is_no_resolution(paid):

@@ -42,6 +42,23 @@ def test_what_happened_is_answered_from_then_on(doubt):
     assert event.note == "It happened, said by ada: seen there"
 
 
+def test_a_rehearsal_changes_nothing_and_says_what_would_be_published(doubt, published):
+    park("default", doubt, Reason.IN_DOUBT, task_id="a", message="a")
+    park("default", doubt, Reason.IN_DOUBT, task_id="b", message=None)
+    before = IdempotencyRecord.objects.values().get(), IdempotencyEvent.objects.count()
+    rehearsed = resolve(doubt, Verdict.did_not_happen(), reason="?", dry_run=True)
+    assert rehearsed == Published(published=1, not_kept=1)
+    with pytest.raises(NotSettled):
+        allow_again(doubt, reason="?", dry_run=True)
+    assert before == (IdempotencyRecord.objects.values().get(), IdempotencyEvent.objects.count())
+    assert published == []
+    assert resolve(doubt, Verdict.did_not_happen(), reason="?") == rehearsed
+    with pytest.raises(NotInDoubt):
+        resolve(doubt, Verdict.did_not_happen(), reason="?", dry_run=True)
+    assert allow_again(doubt, reason="?", dry_run=True) == Published()
+    assert the_record().generation == 1
+
+
 def test_what_did_not_happen_runs_again(doubt):
     resolve(doubt, Verdict.did_not_happen(), reason="not seen there")
     assert once().replayed is False
@@ -123,7 +140,9 @@ def test_the_sweeper_publishes_what_a_crash_left_behind(doubt, published, monkey
     resolve(doubt, Verdict.happened(), reason="seen")
     assert sweep().parked == Published(waiting=1)
     monkeypatch.setattr(parking, "broker", SimpleNamespace(publish=published.append))
-    assert sweep() == Swept(0, 0, Published(published=1))
+    assert sweep(dry_run=True) == Swept(0, 0, 0, Published(published=1))
+    assert published == []
+    assert sweep() == Swept(0, 0, 0, Published(published=1))
     assert published == ["a"]
 
 

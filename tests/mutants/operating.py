@@ -54,8 +54,8 @@ MUTANTS = [
     Mutant(
         "delete in a dry run",
         "maintenance.py",
-        "    if dry_run:\n",
-        "    if False:\n",
+        "    if dry_run:\n        return Purged",
+        "    if False:\n        return Purged",
         f"{COMMANDS} -k dry_run",
     ),
     Mutant(
