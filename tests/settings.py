@@ -46,5 +46,7 @@ if os.environ.get("TEST_QUORUM"):
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"  # a direct exchange cannot delay there
 if "TEST_MAX_REDELIVERIES" in os.environ:
     IDEMPOTENCY = {**IDEMPOTENCY, "MAX_REDELIVERIES": int(os.environ["TEST_MAX_REDELIVERIES"])}
+if "TEST_PURGE_BATCH" in os.environ:
+    IDEMPOTENCY = {**IDEMPOTENCY, "PURGE_BATCH": int(os.environ["TEST_PURGE_BATCH"])}
 # A worker's own queue, so that the steps of a chain come back to the test that sent it.
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_QUEUE", "celery")

@@ -1,8 +1,13 @@
-"""Maintenance as Celery tasks, ready for beat: ``idempotency.sweep`` and ``idempotency.purge``."""
+"""Maintenance as Celery tasks, ready for beat: ``idempotency.sweep`` and ``idempotency.purge``.
+
+What each came to is returned, for Celery's log, and logged, for ours; no result is stored.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
+from typing import Any
 
 from celery import shared_task
 
@@ -12,14 +17,16 @@ logger = logging.getLogger("idempotency")
 
 
 @shared_task(name="idempotency.sweep", ignore_result=True)
-def sweep() -> None:
+def sweep() -> dict[str, Any]:
     """Run :func:`idempotency.maintenance.sweep`; every minute or so."""
-    swept = maintenance.sweep()
+    swept = asdict(maintenance.sweep())
     logger.info("Swept: %s", swept)
+    return swept
 
 
 @shared_task(name="idempotency.purge", ignore_result=True)
-def purge() -> None:
+def purge() -> dict[str, Any]:
     """Run :func:`idempotency.maintenance.purge`; every day, or more often."""
-    purged = maintenance.purge()
-    logger.info("Purged: %s", purged)
+    purged = maintenance.purge().as_json()
+    logger.info("Purged, the lag in seconds: %s", purged)
+    return purged

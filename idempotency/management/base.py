@@ -5,22 +5,31 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import sys
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connections
+from django.db import DatabaseError, connections
+from django.utils.timezone import is_naive, localtime, make_aware
 
 from idempotency.conf import conf
-from idempotency.digests import digest
+from idempotency.digests import check_scope, digest
 from idempotency.exceptions import IdempotencyError
 from idempotency.jobs import all_jobs
 from idempotency.models import IdempotencyRecord
 from idempotency.parking import Published
+from idempotency.storage import storage_for
+
+#: Exit statuses, as a shell says them of a program that a signal has ended.
+INTERRUPTED, PIPE_CLOSED = 130, 141
 
 
 class DatabaseCommand(BaseCommand):
@@ -31,17 +40,49 @@ class DatabaseCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--database", help="Database alias. Default: the setting DATABASE.")
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted: what was done until then stays done.")
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            # Else Python fails to flush it once more. (docs.python.org/3/library/signal.html)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(PIPE_CLOSED)
+
     def handle(self, *args: Any, **options: Any) -> None:
         # Not earlier: the system checks, which say what is wrong with the settings, come before.
         self.using = options["database"] or conf().DATABASE
         if self.using not in connections:
             known = ", ".join(connections)
             raise CommandError(f"There is no database alias {self.using!r}. Known are: {known}.")
-        self.act(options)
+        try:
+            self.act(options)
+        except DatabaseError as error:
+            if said := storage_for(self.using).unmigrated(error):
+                raise CommandError(said) from error
+            raise
 
     @abstractmethod
     def act(self, options: dict[str, Any]) -> None:
         """Do what the command is for, on the alias ``using``."""
+
+    @contextmanager
+    def progress(self, done: str) -> Iterator[Callable[[int], None]]:
+        """Say how far it is, on a terminal: a log wants no such line."""
+        is_terminal = self.stderr.isatty()
+
+        def say(number: int) -> None:
+            if is_terminal:
+                self.stderr.write(f"\r{number} {done}", ending="")
+
+        try:
+            yield say
+        finally:
+            if is_terminal:
+                self.stderr.write("")  # ends the line
 
     def write_json(self, value: object) -> None:
         self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder, indent=2))
@@ -57,7 +98,9 @@ class KeyCommand(DatabaseCommand):
             help="The key, as text or as JSON (7, [1, 7] for a tuple), or its hash of 32 digits.",
         )
         parser.add_argument(
-            "--scope", help="What the key is unique within. Default: all scopes of this project."
+            "--scope",
+            type=_scope,
+            help="What the key is unique within. Default: all scopes of this project.",
         )
 
     def record(self, key: str, scope: str | None) -> IdempotencyRecord:
@@ -84,6 +127,40 @@ class KeyCommand(DatabaseCommand):
             )
         return found[0]
 
+
+class ChangingCommand(KeyCommand):
+    """A command that ends what a record waits for, and publishes the messages that wait too."""
+
+    #: What is said of the record, done or only rehearsed.
+    done: str
+    would: str
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--reason", required=True, type=_reason, help="For those who read the events later."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Say it, and change nothing.")
+        parser.add_argument("--json", action="store_true", help="Print JSON.")
+
+    def act(self, options: dict[str, Any]) -> None:
+        record = self.record(options["key"], options["scope"])
+        is_rehearsal = options["dry_run"]
+        try:
+            published = self.change(record, options)
+        except IdempotencyError as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            about = {"key_hash": record.key_hash.hex, "scope": record.scope}
+            self.write_json(about | asdict(published) | {"dry_run": is_rehearsal})
+            return
+        verb = self.would if is_rehearsal else self.done
+        self.stdout.write(f"{verb} {_told(published, is_rehearsal=is_rehearsal)}")
+
+    @abstractmethod
+    def change(self, record: IdempotencyRecord, options: dict[str, Any]) -> Published:
+        """Change the record, or rehearse it, and publish what waits for it."""
+
     @property
     def operator(self) -> str:
         """Who says it, for those who read the events later."""
@@ -92,21 +169,46 @@ class KeyCommand(DatabaseCommand):
         except (KeyError, OSError):  # a container's user may have no name
             return f"uid {os.getuid()}"
 
-    def published(self, done: Published) -> str:
-        """What became of the messages that waited."""
-        said = f"{done.published} parked messages published."
-        if done.waiting:
-            said += f" {done.waiting} could not be (see the log): idempotency_sweep tries again."
-        if done.not_kept:
-            said += f" {done.not_kept} were not kept: send them again yourself."
-        return said
+
+def _told(done: Published, *, is_rehearsal: bool) -> str:
+    """What became of the messages that waited."""
+    said = f"{done.published} parked messages {'would be ' if is_rehearsal else ''}published."
+    if done.waiting:
+        said += f" {done.waiting} could not be (see the log): idempotency_sweep tries again."
+    if done.not_kept:
+        said += f" {done.not_kept} were not kept: send them again yourself."
+    return said
+
+
+def moment(at: datetime) -> str:
+    """A time for people, in the project's time zone, which it names."""
+    aware = make_aware(at) if is_naive(at) else localtime(at)
+    return aware.isoformat(" ", "seconds")
+
+
+def _scope(text: str) -> str:
+    try:
+        check_scope(text)
+    except TypeError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise ArgumentTypeError("it is empty: say why, for those who read the events later.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of another encoding than this terminal's
+        raise ArgumentTypeError("it is not valid Unicode, and cannot be stored.") from None
+    return text
 
 
 def _hashes(text: str, scopes: Iterable[str]) -> Iterator[UUID]:
     with suppress(ValueError):
         yield UUID(text)
     values: list[object] = [text]
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         values.append(json.loads(text))
     for scope in scopes:
         for value in values:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from datetime import timedelta
 
 import pytest
@@ -95,7 +96,10 @@ def test_old_events_are_purged():
 def test_beat_s_purge_is_the_same():
     execute(lambda: None, key=1, scope="old")
     forget()
-    current_app.tasks["idempotency.purge"]()
+    purged = current_app.tasks["idempotency.purge"]()
+    assert (purged["records"], purged["events"]) == (1, 0)
+    assert 3600 <= purged["lag"] < 7200
+    assert current_app.tasks["idempotency.purge"]() == {"records": 0, "events": 0, "lag": None}
     assert not IdempotencyRecord.objects.exists()
 
 
@@ -158,8 +162,35 @@ def test_it_shows_what_happened_and_what_comes_next():
     park("default", record.key_hash, Reason.IN_DOUBT, task_id="task-1", message=None)
     shown = run("show", "key", "--scope", "test")
     assert "TimeoutError" in shown
-    assert "task-1  in_doubt" in shown
-    assert "It waits until somebody says what happened: idempotency_resolve." in shown
+    assert "message task-1  until the doubt is resolved, not kept: send it again" in shown
+    assert f"says what happened: idempotency_resolve {record.key_hash.hex}\n" in shown
+    assert "result " not in shown
+    [parked] = run_json("show", "key", "--scope", "test")["parked"]
+    assert parked["is_kept"] is False
+
+
+@override_settings(TIME_ZONE="Asia/Tokyo")
+def test_it_shows_what_fits_on_a_terminal_and_all_of_it_as_json():
+    def body():
+        raise ValueError("a\nb \x1b]0;c" + "x" * 500)
+
+    with pytest.raises(ValueError, match="b"):
+        execute(body, key=7, scope="test")
+    record = IdempotencyRecord.objects.get()
+    IdempotencyEvent.objects.bulk_create(
+        IdempotencyEvent(kind="duplicate", key_hash=record.key_hash, scope="test", note=f"no. {n}")
+        for n in range(30)
+    )
+    shown = run("show", "7", "--scope", "test")
+    assert rf"error_message     a\nb \x1b]0;c{'x' * 191}… (509 characters)" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("event")]) == 21
+    assert "(11 earlier ones: --json)" in shown
+    assert "  no. 29\n" in shown
+    assert "  no. 9\n" not in shown
+    assert re.search(r"^created_at {8}\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+09:00$", shown, re.M)
+    printed = run_json("show", "7", "--scope", "test")
+    assert len(printed["record"]["error_message"]) == 509
+    assert len(printed["events"]) == 31
 
 
 def test_a_doubt_is_resolved_with_a_result():
@@ -193,6 +224,36 @@ def test_a_verdict_that_cannot_be_meant_changes_nothing(arguments, said):
     assert IdempotencyRecord.objects.get().state == "in_doubt"
 
 
+def test_a_rehearsed_verdict_says_what_would_be_published_and_changes_nothing():
+    record = doubt()
+    park("default", record.key_hash, Reason.IN_DOUBT, task_id="1", message=None)
+    arguments = ("key", "--scope", "test", "--did-not-happen", "--reason", "x", "--dry-run")
+    assert run("resolve", *arguments).strip() == (
+        "Would resolve it. 0 parked messages would be published. "
+        "1 were not kept: send them again yourself."
+    )
+    assert run_json("resolve", *arguments) == {
+        "key_hash": record.key_hash.hex,
+        "scope": "test",
+        "published": 0,
+        "waiting": 0,
+        "not_kept": 1,
+        "dry_run": True,
+    }
+    assert IdempotencyRecord.objects.get().state == "in_doubt"
+    with pytest.raises(CommandError, match="cannot be allowed again: its record is in doubt"):
+        run("allow_again", "key", "--scope", "test", "--reason", "x", "--dry-run")
+
+
+def test_allowing_again_can_be_rehearsed():
+    execute(lambda: None, key=7, scope="test")
+    arguments = ("7", "--scope", "test", "--reason", "x")
+    assert "Would allow it again. 0 parked" in run("allow_again", *arguments, "--dry-run")
+    assert IdempotencyRecord.objects.get().generation == 1
+    assert run_json("allow_again", *arguments)["dry_run"] is False
+    assert IdempotencyRecord.objects.get().generation == 2
+
+
 def test_what_did_not_happen_runs():
     doubt()
     run("resolve", "key", "--scope", "test", "--did-not-happen", "--reason", "not in the log")
@@ -215,15 +276,18 @@ def test_a_sweep_says_what_it_found():
     def body():
         IdempotencyRecord.objects.update(lease_expires_at=timezone.now() - timedelta(days=1))
         assert "finds a doubt: its effect had begun" in run("show", "key", "--scope", "test")
+        assert run("sweep", "--dry-run").startswith("Would find 1 new doubts, ask about 0, and")
         said.append(run("sweep"))
 
     said = []
     execute(body, key="key", scope="test", policy=HOLD)
-    assert "1 new doubts, 0 resolved" in said[0]
+    assert "1 new doubts, 0 asked about, 0 resolved by it." in said[0]
     assert run_json("sweep") == {
         "doubts": 0,
+        "asked": 0,
         "resolved": 0,
         "parked": {"published": 0, "waiting": 0, "not_kept": 0},
+        "dry_run": False,
     }
 
 

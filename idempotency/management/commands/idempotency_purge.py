@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -24,18 +23,12 @@ class Command(DatabaseCommand):
 
     def act(self, options: dict[str, Any]) -> None:
         is_rehearsal = options["dry_run"]
-        purged = purge(using=self.using, dry_run=is_rehearsal, progress=self._progress)
-        if self.stderr.isatty():
-            self.stderr.write("")  # ends the line of the progress
+        with self.progress("deleted") as progress:
+            purged = purge(using=self.using, dry_run=is_rehearsal, progress=progress)
         if options["json"]:
-            lag = purged.lag and purged.lag.total_seconds()
-            self.write_json(asdict(purged) | {"lag": lag, "dry_run": is_rehearsal})
+            self.write_json(purged.as_json() | {"dry_run": is_rehearsal})
             return
         verb = "Would delete" if is_rehearsal else "Deleted"
         self.stdout.write(f"{verb} {purged.records} records and {purged.events} events.")
         if purged.lag is not None:
             self.stdout.write(f"The oldest record was forgotten {purged.lag} ago.")
-
-    def _progress(self, deleted: int) -> None:
-        if self.stderr.isatty():
-            self.stderr.write(f"\r{deleted} deleted", ending="")

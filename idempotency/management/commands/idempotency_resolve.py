@@ -7,14 +7,17 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from idempotency.exceptions import IdempotencyError
-from idempotency.management.base import KeyCommand
+from idempotency.management.base import ChangingCommand
+from idempotency.models import IdempotencyRecord
+from idempotency.parking import Published
 from idempotency.policies import Verdict
 from idempotency.resolution import resolve
 
 
-class Command(KeyCommand):
+class Command(ChangingCommand):
     help = "End a doubt: say whether the effect happened. The messages that wait are published."
+    done = "Resolved."
+    would = "Would resolve it."
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
@@ -22,22 +25,17 @@ class Command(KeyCommand):
         verdict.add_argument("--happened", action="store_true", help="It is not run again.")
         verdict.add_argument("--did-not-happen", action="store_true", help="The next one runs.")
         parser.add_argument("--result", help="With --happened: what duplicates get, as JSON.")
-        parser.add_argument("--reason", required=True, help="For those who read the events later.")
 
-    def act(self, options: dict[str, Any]) -> None:
-        record = self.record(options["key"], options["scope"])
-        try:
-            published = resolve(
-                record.key_hash,
-                _verdict(options),
-                reason=options["reason"],
-                by=self.operator,
-                using=self.using,
-                claim_id=record.claim_id,
-            )
-        except IdempotencyError as error:
-            raise CommandError(str(error)) from error
-        self.stdout.write(f"Resolved. {self.published(published)}")
+    def change(self, record: IdempotencyRecord, options: dict[str, Any]) -> Published:
+        return resolve(
+            record.key_hash,
+            _verdict(options),
+            reason=options["reason"],
+            by=self.operator,
+            using=self.using,
+            claim_id=record.claim_id,
+            dry_run=options["dry_run"],
+        )
 
 
 def _verdict(options: dict[str, Any]) -> Verdict:
@@ -48,5 +46,5 @@ def _verdict(options: dict[str, Any]) -> Verdict:
         return Verdict.did_not_happen()
     try:
         return Verdict.happened(None if given is None else json.loads(given))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CommandError(f"--result is no JSON: {error}. Nothing was changed.") from error

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.forms.models import model_to_dict
 
-from idempotency.management.base import KeyCommand
+from idempotency.management.base import KeyCommand, moment
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
 from idempotency.states import State
 
 EVENT_COLUMNS = ("at", "kind", "attempt", "duration", "worker", "task_id", "redelivered", "note")
+
+#: What a terminal shows of a text, and of the events; ``--json`` shows all.
+LENGTH, EVENTS = 200, 20
 
 
 class Command(KeyCommand):
@@ -19,57 +22,84 @@ class Command(KeyCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--json", action="store_true", help="Print JSON.")
+        parser.add_argument("--json", action="store_true", help="Print JSON, with nothing cut.")
 
     def act(self, options: dict[str, Any]) -> None:
         record = self.record(options["key"], options["scope"])
         about = {"key_hash": record.key_hash}
-        events = list(
-            IdempotencyEvent.objects.using(self.using)
-            .filter(**about)
-            .order_by("id")
-            .values(*EVENT_COLUMNS)
-        )
-        parked = list(
-            ParkedMessage.objects.using(self.using)
-            .filter(**about)
-            .order_by("id")
-            .values("created_at", "task_id", "reason")
-        )
-        columns = {
-            name: value
-            for name, value in _columns(record).items()
-            if value is not None or options["json"]
-        }
+        events = IdempotencyEvent.objects.using(self.using).filter(**about).order_by("id")
+        parked = ParkedMessage.objects.using(self.using).filter(**about).order_by("id")
         if options["json"]:
             self.write_json(
-                {"record": columns, "events": events, "parked": parked, "next": _next(record)}
+                {
+                    "record": _columns(record),
+                    "events": list(events.values(*EVENT_COLUMNS)),
+                    "parked": [
+                        {
+                            "created_at": message.created_at,
+                            "task_id": message.task_id,
+                            "reason": message.reason,
+                            "is_kept": message.message is not None,
+                        }
+                        for message in parked
+                    ],
+                    "next": _next(record),
+                }
             )
             return
-        for name, value in columns.items():
-            self.stdout.write(f"{name:17} {value}")
-        for event in events:
-            said = [str(event[name]) for name in EVENT_COLUMNS if event[name]]
-            self.stdout.write("event             " + "  ".join(said))
+        for name, value in _columns(record).items():
+            if value is not None:
+                self._line(name, value)
+        earlier = events.count() - EVENTS
+        if earlier > 0:
+            self._line("event", f"({earlier} earlier ones: --json)")
+        for event in reversed(events.reverse()[:EVENTS]):
+            self._line("event", "  ".join(_told(event)))
         for message in parked:
-            self.stdout.write(
-                f"parked            {message['created_at']}  {message['task_id']}  "
-                f"{message['reason']}"
-            )
-        self.stdout.write(f"next              {_next(record)}")
+            kept = "" if message.message is not None else ", not kept: send it again yourself"
+            waits = f"message {message.task_id}  {message.get_reason_display()}{kept}"
+            self._line("parked", f"{moment(message.created_at)}  {waits}")
+        self._line("next", _next(record))
+
+    def _line(self, name: str, value: object) -> None:
+        text = moment(value) if isinstance(value, datetime) else str(value)
+        if len(text) > LENGTH:
+            text = f"{text[:LENGTH]}… ({len(text):,} characters)"
+        # The text of an error may come from anywhere: a terminal obeys control characters.
+        shown = "".join(
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+            for letter in text
+        )
+        self.stdout.write(f"{name:17} {shown}")
 
 
 def _columns(record: IdempotencyRecord) -> dict[str, Any]:
-    columns = model_to_dict(record) | {"created_at": record.created_at}
+    columns = {field.name: getattr(record, field.name) for field in record._meta.concrete_fields}
     return columns | {"key_hash": record.key_hash.hex, "provider_key": str(record.provider_key)}
+
+
+def _told(event: IdempotencyEvent) -> list[str]:
+    """An event in words, without what it does not say."""
+    said = [
+        moment(event.at),
+        f"{event.kind:13}",
+        f"attempt {event.attempt}" if event.attempt is not None else "",
+        f"ran {event.duration.total_seconds():.3f} s" if event.duration is not None else "",
+        f"on {event.worker}" if event.worker else "",
+        f"message {event.task_id}" if event.task_id else "",
+        "redelivered" if event.redelivered else "",
+        event.note,
+    ]
+    return [each for each in said if each]
 
 
 def _next(record: IdempotencyRecord) -> str:
     records = IdempotencyRecord.objects.using(record._state.db).filter(pk=record.pk)
+    key = record.key_hash.hex
     if record.state == State.IN_DOUBT:
-        return "It waits until somebody says what happened: idempotency_resolve."
+        return f"It waits until somebody says what happened: idempotency_resolve {key}"
     if record.exhausted_at:
-        return "No delivery runs it. Find out what kills it, then: idempotency_allow_again."
+        return f"No delivery runs it. Find out what kills it, then: idempotency_allow_again {key}"
     if records.leased().exists():
         return "It is running, and is busy to every other delivery until its lease runs out."
     if records.doubtful().exists():

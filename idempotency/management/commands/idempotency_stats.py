@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
@@ -10,10 +12,13 @@ from django.core.management.base import CommandParser
 from django.db.models import Count, Min
 
 from idempotency.maintenance import purge
-from idempotency.management.base import DatabaseCommand
+from idempotency.management.base import DatabaseCommand, moment
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.states import State
 from idempotency.statistics import redelivery_rates
+
+#: A hundred years.
+MOST_HOURS = 876_000
 
 
 class Command(DatabaseCommand):
@@ -22,7 +27,10 @@ class Command(DatabaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "--hours", type=float, default=24.0, help="Count deliveries of so many hours until now."
+            "--hours",
+            type=_hours,
+            default=24.0,
+            help="Count deliveries of so many hours until now.",
         )
         parser.add_argument("--json", action="store_true", help="Print JSON; the lag in seconds.")
 
@@ -39,19 +47,20 @@ class Command(DatabaseCommand):
         rates = redelivery_rates(since=timedelta(hours=hours), using=self.using)
         due = purge(using=self.using, dry_run=True)
         if options["json"]:
-            lag = due.lag and due.lag.total_seconds()
             self.write_json(
                 {
                     "states": unsettled,
                     "parked": parked,
                     "hours": hours,
                     "scopes": [asdict(rate) for rate in rates],
-                    "purge": asdict(due) | {"lag": lag},
+                    "purge": due.as_json(),
                 }
             )
             return
         for row in unsettled:
-            self.stdout.write(f"{row['state']:9} {row['number']:8}, the oldest of {row['oldest']}")
+            self.stdout.write(
+                f"{row['state']:9} {row['number']:8}, the oldest of {moment(row['oldest'])}"
+            )
         self.stdout.write(f"parked    {parked:8}")
         self.stdout.write(f"to purge  {due.records:8} records, {due.events} events")
         for rate in rates:
@@ -60,3 +69,10 @@ class Command(DatabaseCommand):
                 f"{rate.scope}: {rate.deliveries} deliveries in {hours:g} h, "
                 f"{bound}{rate.duplicates} duplicates"
             )
+
+
+def _hours(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) <= MOST_HOURS:
+            return float(text)
+    raise ArgumentTypeError(f"give a number above 0 and up to {MOST_HOURS}, not {text!r}.")

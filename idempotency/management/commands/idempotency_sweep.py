@@ -19,16 +19,27 @@ class Command(DatabaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
+        parser.add_argument("--dry-run", action="store_true", help="Count, and do nothing.")
         parser.add_argument("--json", action="store_true", help="Print JSON.")
 
     def act(self, options: dict[str, Any]) -> None:
-        swept = sweep(using=self.using)
+        is_rehearsal = options["dry_run"]
+        with self.progress("seen to") as progress:
+            swept = sweep(using=self.using, dry_run=is_rehearsal, progress=progress)
         if options["json"]:
-            self.write_json(asdict(swept))
+            self.write_json(asdict(swept) | {"dry_run": is_rehearsal})
+            return
+        parked = swept.parked
+        if is_rehearsal:
+            self.stdout.write(
+                f"Would find {swept.doubts} new doubts, ask about {swept.asked}, and publish "
+                f"{parked.published} parked messages; {parked.not_kept} were not kept and have to "
+                "be sent again."
+            )
             return
         self.stdout.write(
-            f"{swept.doubts} new doubts, {swept.resolved} resolved by asking. Parked messages: "
-            f"{swept.parked.published} published, {swept.parked.waiting} wait for an error to be "
-            f"mended (see the log), {swept.parked.not_kept} were not kept and have to be sent "
-            "again."
+            f"{swept.doubts} new doubts, {swept.asked} asked about, {swept.resolved} resolved by "
+            f"it. Parked messages: {parked.published} published, {parked.waiting} wait for an "
+            f"error to be mended (see the log), {parked.not_kept} were not kept and have to be "
+            "sent again."
         )

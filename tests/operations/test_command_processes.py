@@ -1,0 +1,117 @@
+"""Commands as a shell sees them: exit statuses, Ctrl-C, a pipe that nobody reads any more."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from idempotency import execute
+from idempotency.models import IdempotencyRecord
+from tests.execution.bodies import renamed, waits_for_a_lock
+from tests.harness.processes import ROOT, Process, database_url
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def manage(tmp_path):
+    """Start ``manage.py idempotency_...``; what it says is in the log."""
+    started = []
+
+    def start(command, *arguments, **environment):
+        name, log = f"idempotency_{command}", tmp_path / f"{len(started)}.log"
+        process = Process(["manage.py", name, *arguments], log=log, environment=environment)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "arguments"),
+    [
+        (0, "parked           0", ["stats"]),
+        (0, "Would delete 0 records", ["purge", "--dry-run"]),
+        (1, "CommandError: No record has this key in test.", ["show", "7", "--scope", "test"]),
+        (1, "CommandError: There is no database alias", ["sweep", "--database", "nowhere"]),
+        (2, "required: --reason", ["resolve", "7", "--happened"]),
+        (2, "--reason: it is empty", ["allow_again", "7", "--reason", " "]),
+        (2, "--reason: it is not valid Unicode", ["allow_again", "7", "--reason", b"\xff"]),
+        (2, "--scope: scope must be a printable text", ["show", "7", "--scope", ""]),
+        (2, "above 0 and up to 876000, not '0'", ["stats", "--hours", "0"]),
+        (2, "not '-1'", ["stats", "--hours=-1"]),
+        (2, "not 'nan'", ["stats", "--hours", "nan"]),
+        (2, "not '1e9'", ["stats", "--hours", "1e9"]),
+        (2, "not 'day'", ["stats", "--hours", "day"]),
+        (2, "unrecognized arguments: --older-than 0", ["purge", "--older-than", "0"]),
+    ],
+)
+def test_the_status_says_whether_it_did_what_it_says(status, said, arguments, manage):
+    process = manage(*arguments)
+    assert process.wait(seconds=60) == status
+    assert said in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_a_batch_of_nothing_is_refused_before_anything_is_deleted(manage):
+    execute(lambda: None, key=7, scope="test")
+    IdempotencyRecord.objects.update(expires_at=timezone.now())
+    process = manage("purge", TEST_PURGE_BATCH="0")
+    assert process.wait(seconds=60) == 1
+    assert "idempotency.E003" in process.log.read_text()
+    assert "must be a positive int, not 0" in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+    assert IdempotencyRecord.objects.count() == 1
+
+
+def test_without_its_tables_a_command_says_that_migrate_was_not_run(manage):
+    with renamed("idempotency_record"):
+        process = manage("stats")
+        assert process.wait(seconds=60) == 1
+    assert "manage.py migrate idempotency --database default" in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+
+
+def test_a_purge_that_is_interrupted_keeps_what_it_did_and_says_so(manage):
+    for number in range(20):
+        execute(lambda: None, key=number, scope="old")
+    IdempotencyRecord.objects.update(expires_at=timezone.now() - timedelta(hours=1))
+    sixteenth = IdempotencyRecord.objects.order_by("id").values_list("pk", flat=True)[15]
+    with transaction.atomic():
+        IdempotencyRecord.objects.select_for_update().get(pk=sixteenth)
+        process = manage("purge", TEST_PURGE_BATCH="10")
+        wait_until(waits_for_a_lock, "the purge to reach the row that is locked", seconds=60)
+        process.signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert IdempotencyRecord.objects.count() == 10
+    assert process.log.read_text() == "Interrupted: what was done until then stays done.\n"
+
+
+@pytest.mark.parametrize("size", [1, 200_000], ids=["at its end", "in its middle"])
+def test_a_reader_that_goes_away_is_no_error(size, tmp_path):
+    execute(lambda: "x" * size, key=7, scope="test")
+    errors = tmp_path / "errors"
+    with errors.open("w") as stderr:
+        command = ["manage.py", "idempotency_show", "7", "--scope", "test", "--json"]
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "tests.settings",
+                "DATABASE_URL": database_url(),
+            },
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+        )
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+    assert errors.read_text() == ""
