@@ -36,6 +36,7 @@ from idempotency.exceptions import (
 from idempotency.jobs import loaders
 from idempotency.models import Kind, Reason
 from idempotency.signals import Told
+from idempotency.storage.rows import storable
 
 logger = logging.getLogger("idempotency")
 
@@ -64,11 +65,11 @@ class CeleryDelivery(Delivery):
     def __init__(self, task: Task[Any, Any]) -> None:
         self._task = task
         self._request = request = task.request
-        self.task_id: str = request.id or ""
+        self.task_id: str = storable(request.id or "")
         self._parked = False
         # A retry keeps the id and is the same intended call, so `retries` is no part of this. A
         # replaced task keeps the id too and is another one. (celery/app/task.py, retry, replace)
-        self.message = (self.task_id, request.replaced_task_nesting or 0)
+        self.message = (request.id or "", request.replaced_task_nesting or 0)
         self.redelivered = bool((request.delivery_info or {}).get("redelivered"))
         self.repeated = bool(self.redelivered or request.retries)
         hard = (request.timelimit or (None,))[0] or task.time_limit or task.app.conf.task_time_limit

@@ -97,6 +97,12 @@ def described(error: BaseException) -> dict[str, str]:
         text = str(error)[:1000]
     except Exception:
         text = "(it has no text)"
-    # PostgreSQL's text holds neither NUL nor half of a surrogate pair.
-    text = text.replace("\0", "?").encode(errors="replace").decode()
-    return {"error_class": f"{kind.__module__}.{kind.__qualname__}", "error_message": text}
+    return {
+        "error_class": f"{kind.__module__}.{kind.__qualname__}",
+        "error_message": storable(text),
+    }
+
+
+def storable(text: str) -> str:
+    """Text of others, as PostgreSQL holds it: without NUL, and without half a surrogate pair."""
+    return text.replace("\0", "?").encode(errors="replace").decode()

@@ -56,6 +56,18 @@ def test_a_message_is_itself_through_redelivery_and_retry(deliver):
     assert effects() == 3
 
 
+def test_an_id_that_a_database_cannot_hold_loses_no_message(deliver):
+    assert deliver(transactional, "key", task_id="a\0b") == ("SUCCESS", "effect")
+    assert the_record().task_id == "a?b"
+
+    def unclear(_):
+        raise TimeoutError
+
+    for _ in range(2):
+        deliver(held, "key", do=unclear, task_id="a\0b")
+    assert ParkedMessage.objects.get().task_id == "a?b"
+
+
 def test_a_message_is_one_call_only(deliver):
     def twice():
         with pytest.raises(KeyMissing):
