@@ -310,7 +310,8 @@ class LeasedRun(Run):
         self.announce(Kind.LEASE_LOST, key_hash=claim.key_hash, attempt=self.number)
         return LeaseLost(
             f"The lease of attempt {self.number} on {self.named} ran out, and the claim is no "
-            "longer its own: it settles nothing. The record says what holds now.",
+            "longer its own: it settles nothing. See what holds now: "
+            f"idempotency_show {claim.key_hash.hex}",
             key=self.hex,
         )
 
