@@ -225,8 +225,9 @@ def run_as(attempt: Attempt, body: Callable[[], Any]) -> Any:
     value = context.run(body)
     if isinstance(value, Coroutine | Generator):  # which a wrapper around the body may hide
         value.close()
+        remedy = "Return a list" if isinstance(value, Generator) else "Run it by async_to_sync()"
         raise TypeError(
-            f"The body returned a {type(value).__name__}, whose code has not run and will not. "
-            "Await it in the body, or make a list of it there."
+            f"The body under key {attempt.key_hash} returned a {type(value).__name__}, whose code "
+            f"has not run, and will not. {remedy} in the body."
         )
     return value

@@ -92,6 +92,7 @@ _REMEDIES: tuple[tuple[Callable[[type], bool], str], ...] = (
     (lambda kind: hasattr(kind, "_meta") and hasattr(kind, "pk"), "use {name}.pk"),
     (lambda kind: hasattr(kind, "model_dump"), "use model_dump(mode='json')"),
     (dataclasses.is_dataclass, "use dataclasses.asdict()"),
+    (lambda kind: hasattr(kind, "build_absolute_uri"), "pass the values that you need of it"),
     (lambda kind: issubclass(kind, io.IOBase) or hasattr(kind, "read"), "use the file's name"),
     (lambda kind: issubclass(kind, bytearray | memoryview), "convert it to bytes"),
     (lambda kind: issubclass(kind, timedelta), "use total_seconds()"),

@@ -130,7 +130,7 @@ def idempotent(
 
 
 def _refuse_misuse(function: Any) -> None:
-    name = getattr(function, "__qualname__", None) or getattr(function, "name", repr(function))
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
     if not inspect.isfunction(function):
         raise TypeError(
             f"@idempotent on {name} was given a {type(function).__name__}, not a function. On a "

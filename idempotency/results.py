@@ -57,8 +57,9 @@ def decode(text: str) -> object:
         return json.loads(text, object_hook=_restored)
     except _DAMAGE as error:
         raise ResultUnreadable(
-            f"the stored result cannot be read ({type(error).__name__}); it was damaged, or "
-            "written by a later version."
+            f"the stored result cannot be read ({type(error).__name__}): it was damaged, or "
+            "written by a later version. The body did not run again. Deploy that version, or allow "
+            "the key again."
         ) from error
 
 
