@@ -7,7 +7,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from tests.docs import errors_page, settings_page, signals_page, states_page
+from tests.docs import bad_input_page, errors_page, settings_page, signals_page, states_page
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = {
@@ -17,7 +17,9 @@ INHERITED = {
 } | {"--database"}
 
 
-@pytest.mark.parametrize("generated", [settings_page, errors_page, signals_page, states_page])
+@pytest.mark.parametrize(
+    "generated", [bad_input_page, errors_page, settings_page, signals_page, states_page]
+)
 def test_a_page_that_is_made_of_the_code_is_that_of_the_code(generated):
     assert generated.PAGE.read_text() == generated.page(), "Write it again: python -m tests.docs"
 

@@ -14,7 +14,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from idempotency import Leased, OnDoubt, execute, idempotent, jobs
-from idempotency.maintenance import purge
+from idempotency.maintenance import Purged, purge
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import park
 
@@ -101,6 +101,10 @@ def test_beat_s_purge_is_the_same():
     assert 3600 <= purged["lag"] < 7200
     assert current_app.tasks["idempotency.purge"]() == {"records": 0, "events": 0, "lag": None}
     assert not IdempotencyRecord.objects.exists()
+
+
+def test_a_lag_of_nothing_is_a_number_too():
+    assert Purged(1, 0, timedelta(0)).as_json() == {"records": 1, "events": 0, "lag": 0.0}
 
 
 def test_a_dry_run_deletes_nothing():
