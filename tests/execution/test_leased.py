@@ -551,8 +551,9 @@ def test_a_settlement_that_cannot_be_stored_does_not_begin():
         with current_attempt().settling(result={1}):
             effect()
 
-    with pytest.raises(ResultNotStorable):
-        once(body)
+    with pytest.raises(ResultNotStorable, match=r"a sorted list\.$") as refused:
+        once(body)  # nothing is said of a rollback
+    assert refused.value.key == the_record().key_hash.hex
     assert effects() == 0
 
 

@@ -59,6 +59,17 @@ def test_a_rehearsal_changes_nothing_and_says_what_would_be_published(doubt, pub
     assert the_record().generation == 1
 
 
+def test_a_claim_that_ended_without_a_word_is_not_called_running():
+    def body():
+        IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+        with pytest.raises(NotInDoubt, match=r"attempt 1 on \S+ ended without a word"):
+            resolve(the_record().key_hash, Verdict.happened(), reason="?")
+
+    marked = Leased(on_doubt=OnDoubt.HOLD, marks_effect=True)
+    execute(body, key="key", scope="test", policy=marked)
+    assert the_record().state == "succeeded"
+
+
 def test_what_did_not_happen_runs_again(doubt):
     resolve(doubt, Verdict.did_not_happen(), reason="not seen there")
     assert once().replayed is False

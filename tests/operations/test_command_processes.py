@@ -108,6 +108,7 @@ def test_a_reader_that_goes_away_is_no_error(size, tmp_path):
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "tests.settings",
                 "DATABASE_URL": database_url(),
+                "PYTHONUNBUFFERED": "",  # so that what is short is written at the end
             },
             stdout=subprocess.PIPE,
             stderr=stderr,
