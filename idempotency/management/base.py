@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, OperationalError, connections
 from django.utils.timezone import is_naive, localtime, make_aware
 
 from idempotency.conf import conf
@@ -61,9 +61,12 @@ class DatabaseCommand(BaseCommand):
         try:
             self.act(options)
         except DatabaseError as error:
-            if said := storage_for(self.using).unmigrated(error):
-                raise CommandError(said) from error
-            raise
+            said = storage_for(self.using).unmigrated(error)
+            if said is None and isinstance(error, OperationalError):
+                said = f"The database {self.using!r} cannot be used: {error}"
+            if said is None:
+                raise
+            raise CommandError(said) from error
 
     @abstractmethod
     def act(self, options: dict[str, Any]) -> None:

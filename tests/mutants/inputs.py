@@ -75,9 +75,16 @@ MUTANTS = [
     Mutant(
         "bad input: leave the driver's error to an operator",
         "management/base.py",
-        "                raise CommandError(said) from error\n",
-        "                raise\n",
+        "            said = storage_for(self.using).unmigrated(error)\n",
+        "            said = None\n",
         f"{PROCESSES} -k migrate_was_not_run",
+    ),
+    Mutant(
+        "bad input: throw a stack where the database does not answer",
+        "management/base.py",
+        "isinstance(error, OperationalError)",
+        "False",
+        f"{PROCESSES} -k does_not_answer",
     ),
     Mutant(
         "bad input: forget by which message a key was used",
@@ -190,6 +197,20 @@ MUTANTS = [
         "            sys.stdout.flush()\n",
         "            pass\n",
         f"{PROCESSES} -k goes_away",
+    ),
+    Mutant(
+        "bad input: tell a log how far it is",
+        "management/base.py",
+        "            if is_terminal:\n                self.stderr.write(f",
+        "            if True:\n                self.stderr.write(f",
+        f"{COMMANDS} -k how_far",
+    ),
+    Mutant(
+        "bad input: sweep without saying how far it is",
+        "maintenance.py",
+        '"Found by the sweeper.", using)\n        tally.add()\n',
+        '"Found by the sweeper.", using)\n',
+        f"{COMMANDS} -k how_far",
     ),
     Mutant(
         "bad input: count the deliveries of no hours",

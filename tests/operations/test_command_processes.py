@@ -80,6 +80,13 @@ def test_without_its_tables_a_command_says_that_migrate_was_not_run(manage):
     assert "Traceback" not in process.log.read_text()
 
 
+def test_a_database_that_does_not_answer_is_named(manage):
+    process = manage("stats", DATABASE_URL="host=127.0.0.1 port=1 dbname=x user=x")
+    assert process.wait(seconds=60) == 1
+    assert "CommandError: The database 'default' cannot be used: conn" in process.log.read_text()
+    assert "Traceback" not in process.log.read_text()
+
+
 def test_a_purge_that_is_interrupted_keeps_what_it_did_and_says_so(manage):
     for number in range(20):
         execute(lambda: None, key=number, scope="old")

@@ -295,6 +295,28 @@ def test_a_sweep_says_what_it_found():
     }
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_long_run_says_on_a_terminal_how_far_it_is(is_terminal):
+    def body():
+        IdempotencyRecord.objects.update(lease_expires_at=timezone.now() - timedelta(days=1))
+        call_command("idempotency_sweep", stdout=io.StringIO(), stderr=errors, no_color=True)
+
+    errors = Terminal() if is_terminal else io.StringIO()
+    execute(body, key="key", scope="test", policy=HOLD)
+    assert errors.getvalue() == ("\r1 seen to\n" if is_terminal else "")
+    for number in range(3):
+        execute(lambda: None, key=number, scope="old")
+    forget(scope="old")
+    call_command("idempotency_purge", stdout=io.StringIO(), stderr=errors, no_color=True)
+    assert errors.getvalue().endswith("\r3 deleted\n" if is_terminal else "")
+
+
 def test_statistics_count_what_needs_attention():
     doubt()
     for _ in range(2):
