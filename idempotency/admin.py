@@ -10,10 +10,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
-from idempotency.redaction import redacted
-
-#: The columns with what a user's code has put there.
-REDACTED = ("key", "result", "error_message", "note", "message")
+from idempotency.redaction import redact, redacted
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Any]
@@ -57,10 +54,7 @@ class ReadOnlyAdmin(Base):
     ) -> Any:
         """As it may be shown; it is never saved."""
         row = super().get_object(request, object_id, from_field)
-        for field in REDACTED:
-            if text := getattr(row, field, None):
-                setattr(row, field, redacted(field, text))
-        return row
+        return row and redact(row)
 
     @admin.display(description="key hash")
     def short_hash(self, row: Any) -> str:

@@ -5,7 +5,12 @@ from importlib import import_module
 
 import django
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+# No server is asked.
+os.environ |= {
+    "DJANGO_SETTINGS_MODULE": "tests.settings",
+    "DATABASE_URL": "postgresql:///nowhere",
+    "CELERY_BROKER_URL": "redis://127.0.0.1:1",
+}
 django.setup()
 for name in ("bad_input_page", "errors_page", "settings_page", "signals_page", "states_page"):
     generated = import_module(f"tests.docs.{name}")

@@ -25,7 +25,10 @@ LEASED = {
         {"KILLS": 1, "RAISES": 1},
         {"REPEATS": 1, "RAISES": 1, "LAPSES": 1},
     ],
-    "one_effect": [{"KILLS": 1, "REPEATS": 1, "LAPSES": 1}, {"KILLS": 1, "REPEATS": 1, "RAISES": 1}],
+    "one_effect": [
+        {"KILLS": 1, "REPEATS": 1, "LAPSES": 1},
+        {"KILLS": 1, "REPEATS": 1, "RAISES": 1},
+    ],
 }
 TRANSACTIONAL = {
     "nothing_is_lost": [

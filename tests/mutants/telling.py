@@ -112,9 +112,16 @@ MUTANTS = [
     Mutant(
         "tell in the admin what must be hidden",
         "admin.py",
-        "setattr(row, field, redacted(field, text))",
-        "pass",
+        "return row and redact(row)",
+        "return row",
         "tests/operations/test_admin.py -k must_not_be_shown",
+    ),
+    Mutant(
+        "tell in a terminal what must be hidden",
+        "management/commands/idempotency_show.py",
+        "_told(redact(event))",
+        "_told(event)",
+        "tests/operations/test_commands.py -k must_not_be_shown",
     ),
     Mutant(
         "tell of each hook",

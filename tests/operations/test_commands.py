@@ -173,6 +173,21 @@ def test_it_shows_what_happened_and_what_comes_next():
     assert parked["is_kept"] is False
 
 
+def hide(field, text):
+    return f"<{field}>"
+
+
+@override_settings(IDEMPOTENCY={"REDACT": f"{__name__}.hide", "STORE_KEY": True})
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_it_shows_nothing_that_must_not_be_shown(options):
+    doubt()
+    shown = run("show", "key", "--scope", "test", *options)
+    assert "<key>" in shown
+    assert "<note>" in shown
+    assert '"key"' not in shown.replace('"key":', "")
+    assert "TimeoutError" not in shown.replace("builtins.TimeoutError", "")
+
+
 @override_settings(TIME_ZONE="Asia/Tokyo")
 def test_it_shows_what_fits_on_a_terminal_and_all_of_it_as_json():
     def body():

@@ -9,6 +9,7 @@ from django.core.management.base import CommandParser
 
 from idempotency.management.base import KeyCommand, moment
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
+from idempotency.redaction import redact
 from idempotency.states import State
 
 EVENT_COLUMNS = ("at", "kind", "attempt", "duration", "worker", "task_id", "redelivered", "note")
@@ -25,7 +26,7 @@ class Command(KeyCommand):
         parser.add_argument("--json", action="store_true", help="Print JSON, with nothing cut.")
 
     def act(self, options: dict[str, Any]) -> None:
-        record = self.record(options["key"], options["scope"])
+        record = redact(self.record(options["key"], options["scope"]))
         about = {"key_hash": record.key_hash}
         events = IdempotencyEvent.objects.using(self.using).filter(**about).order_by("id")
         parked = ParkedMessage.objects.using(self.using).filter(**about).order_by("id")
@@ -33,7 +34,10 @@ class Command(KeyCommand):
             self.write_json(
                 {
                     "record": _columns(record),
-                    "events": list(events.values(*EVENT_COLUMNS)),
+                    "events": [
+                        {column: getattr(event, column) for column in EVENT_COLUMNS}
+                        for event in map(redact, events)
+                    ],
                     "parked": [
                         {
                             "created_at": message.created_at,
@@ -54,7 +58,7 @@ class Command(KeyCommand):
         if earlier > 0:
             self._line("event", f"({earlier} earlier ones: --json)")
         for event in reversed(events.reverse()[:EVENTS]):
-            self._line("event", "  ".join(_told(event)))
+            self._line("event", "  ".join(_told(redact(event))))
         for message in parked:
             kept = "" if message.message is not None else ", not kept: send it again yourself"
             waits = f"message {message.task_id}  {message.get_reason_display()}{kept}"
