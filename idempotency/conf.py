@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -158,3 +159,25 @@ def conf() -> Conf:
     if found := problems():
         raise ImproperlyConfigured(" ".join(map(str, found)))
     return Conf(**getattr(settings, "IDEMPOTENCY", {}))
+
+
+def has_views() -> bool:
+    """Whether the project answers requests, and not only messages."""
+    return hasattr(settings, "ROOT_URLCONF")
+
+
+def mailers_without_timeout() -> list[str]:
+    """The mailers over SMTP that wait for ever for their server, as the settings call them.
+
+    A project that leaves ``EMAIL_HOST`` as it is by default is taken for one that sends no mail.
+    """
+    smtp = "django.core.mail.backends.smtp.EmailBackend"
+    if hasattr(settings, "MAILERS"):  # Django 6.1
+        mailers: dict[str, dict[str, Any]] = settings.MAILERS
+        return [
+            f"MAILERS[{name!r}]"
+            for name, mailer in mailers.items()
+            if mailer.get("BACKEND") == smtp and not mailer.get("OPTIONS", {}).get("timeout")
+        ]
+    waits = settings.EMAIL_BACKEND == smtp and not settings.EMAIL_TIMEOUT
+    return ["EMAIL_HOST"] if waits and settings.EMAIL_HOST != "localhost" else []

@@ -13,7 +13,7 @@ from idempotency.attempts import check_body, delivery_of
 from idempotency.calls import Call
 from idempotency.conf import conf
 from idempotency.jobs import Job, register
-from idempotency.keys import OTHER_ARGUMENTS, Keying, KeySpec
+from idempotency.keys import ALL_ARGUMENTS, OTHER_ARGUMENTS, Keying, KeySpec
 from idempotency.policies import (
     Leased,
     OnDoubt,
@@ -83,7 +83,9 @@ def idempotent(
             name=f"{function.__module__}.{function.__qualname__}",
             policy=policy,
             using=using,
+            retention=retention,
             signature=signature.replace(parameters=names[self_first:]),
+            key_paths=_paths(key, [parameter.name for parameter in names[self_first:]]),
         )
         register(keying.scope, job)
 
@@ -121,12 +123,21 @@ def idempotent(
 
         # Celery checks the arguments of .delay() against this; through *args it could not.
         wrapper.__signature__ = signature  # type: ignore[attr-defined] # read by inspect
-        wrapper.__idempotent__ = True  # type: ignore[attr-defined] # seen by _refuse_misuse
+        wrapper.__idempotent__ = job  # type: ignore[attr-defined] # seen by checks too
         return wrapper
 
     if misuse:
         return decorate(misuse[0])  # type: ignore[return-value,arg-type] # it raises
     return decorate
+
+
+def _paths(key: KeySpec | None, parameters: list[str]) -> tuple[str, ...]:
+    """What the key is taken from, as far as it is said."""
+    if key is ALL_ARGUMENTS:
+        return tuple(parameters)
+    if isinstance(key, str):
+        return (key,)
+    return key if isinstance(key, tuple) else ()
 
 
 def _refuse_misuse(function: Any) -> None:

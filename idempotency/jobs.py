@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from idempotency.policies import Policy
@@ -18,7 +19,10 @@ class Job:
     name: str
     policy: Policy
     using: str | None
+    retention: timedelta | None
     signature: inspect.Signature
+    #: What the key is taken from, as far as it is said: paths into the arguments, or their names.
+    key_paths: tuple[str, ...]
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The arguments of a call by name, without a task's ``self``; None if they do not fit."""

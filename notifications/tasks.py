@@ -49,6 +49,7 @@ def enqueue_each(message_ids: list[int]) -> None:
 _LATE: dict[str, Any] = {
     "acks_late": True,
     "reject_on_worker_lost": True,
+    "time_limit": 45,  # seconds; a gateway gives up long before
     "max_retries": 8,
     "retry_backoff": 2,
     "retry_backoff_max": 30,  # seconds; below the broker's visibility timeout

@@ -17,7 +17,12 @@ from project.settings import (
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.jobs", "tests.story"]
 # Every process that a test starts is told the name that the file has in this run.
 _FILE = os.environ.get("TEST_SQLITE", f"{tempfile.gettempdir()}/idempotency-{os.getpid()}.sqlite3")
-DATABASES = {**DATABASES, "sqlite": database(f"sqlite:///{_FILE}")}
+DATABASES = {
+    **DATABASES,
+    "sqlite": database(f"sqlite:///{_FILE}"),
+    # Another way to the same database, for the tests of the doctor to change.
+    "asked": {**DATABASES["default"], "TEST": {"MIRROR": "default"}},
+}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # Two databases of the broker's server for each process of pytest-xdist: one for messages, since

@@ -7,6 +7,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
+from idempotency.checks.findings import PAGE, finding
 from tests.docs import bad_input_page, errors_page, settings_page, signals_page, states_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,12 +25,17 @@ def test_a_page_that_is_made_of_the_code_is_that_of_the_code(generated):
     assert generated.PAGE.read_text() == generated.page(), "Write it again: python -m tests.docs"
 
 
-def test_each_check_has_its_place_on_the_page():
-    sources = "".join(path.read_text() for path in ROOT.glob("idempotency/**/*check*.py"))
-    ids = set(re.findall(r'id="(idempotency\.[EW]\d{3})"', sources))
-    ids |= {f"idempotency.E00{number}" for number in (1, 2, 3)}  # numbered in conf.py
-    headings = re.findall(r"^## (.*)$", (ROOT / "docs/reference/checks.md").read_text(), re.M)
-    assert headings == sorted(ids)
+def test_each_finding_has_its_place_on_the_page():
+    sources = "".join(path.read_text() for path in ROOT.glob("idempotency/**/*.py"))
+    numbers = set(re.findall(r'finding\(\s*"([EIW]\d{3})"', sources))
+    numbers |= {"E001", "E002", "E003"}  # numbered in conf.py
+    headings = re.findall(r"^## idempotency\.(.*)$", (ROOT / PAGE).read_text(), re.M)
+    assert headings == sorted(numbers)
+
+
+def test_the_anchor_in_a_hint_is_that_of_the_heading():
+    anchors = {finding(number, "", "").hint.partition("#")[2] for number in ("E001", "W020")}
+    assert anchors <= _anchors(ROOT / PAGE)
 
 
 def test_each_command_and_each_option_of_it_has_its_row():

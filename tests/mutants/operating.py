@@ -39,7 +39,7 @@ MUTANTS = [
     ),
     Mutant(
         "read the broker of the first URL only by its text",
-        "contrib/celery_checks.py",
+        "contrib/celery_checks/broker.py",
         "app.connection_for_write().transport_cls",
         'str(app.conf.broker_url).partition(":")[0].partition("+")[0]',
         "tests/operations/test_celery_checks.py -k too_early",
@@ -81,7 +81,7 @@ MUTANTS = [
     ),
     Mutant(
         "keep quiet when a worker starts",
-        "contrib/celery_checks.py",
+        "contrib/celery_checks/__init__.py",
         "@celeryd_after_setup.connect\n",
         "",
         "tests/operations/test_celery_checks.py -k worker_logs",

@@ -1,0 +1,67 @@
+"""What in Celery's configuration breaks a promise: said by ``manage.py check`` and by a worker."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, current_app
+from celery.signals import celeryd_after_setup
+from django.core import checks
+
+from idempotency.checks.findings import TAG, Found, register
+from idempotency.conf import problems
+from idempotency.contrib.celery_checks import application, broker, tasks
+from idempotency.jobs import all_jobs
+
+logger = logging.getLogger("idempotency")
+
+CHECKS: tuple[Callable[[Celery], Found], ...] = (
+    tasks.check_deaths,
+    tasks.check_leases,
+    tasks.check_retries,
+    tasks.check_pickle,
+    broker.check_forgetting,
+    broker.check_visibility,
+    broker.check_retention,
+    broker.check_poison,
+    broker.check_delivery_limit,
+    application.check_chords,
+    application.check_deduplication,
+)
+DEPLOY_CHECKS: tuple[Callable[[Celery], Found], ...] = (
+    tasks.check_time_limits,
+    application.check_eager,
+    application.check_beat,
+)
+
+
+def check_celery() -> Found:
+    """Check the current Celery application."""
+    return _run(CHECKS)
+
+
+def check_celery_deployed() -> Found:
+    """Check what is right on a developer's machine."""
+    return _run(DEPLOY_CHECKS)
+
+
+def _run(checks: tuple[Callable[[Celery], Found], ...]) -> Found:
+    all_jobs()
+    app = current_app._get_current_object()  # type: ignore[attr-defined] # of a proxy
+    if problems() or not list(tasks.idempotent_tasks(app)):
+        return []
+    return [found for check in checks for found in check(app)]
+
+
+@celeryd_after_setup.connect
+def log_checks(**_: Any) -> None:
+    """A worker runs Django's checks and throws away what they find: ours are logged."""
+    for message in checks.run_checks(tags=[TAG]):
+        if not message.is_silenced():
+            logger.log(message.level, "%s", message)
+
+
+register(check_celery)
+register(check_celery_deployed, deploy=True)
