@@ -56,7 +56,7 @@ check: .venv/installed ## Format, lint, types, import contracts, Django's checks
 	.venv/bin/ruff check .
 	$(SERVERS) .venv/bin/mypy
 	.venv/bin/lint-imports
-	$(SERVERS) sh -c '$(RUN) manage.py migrate --verbosity 0 && $(RUN) manage.py check --database default && $(RUN) manage.py makemigrations --check --dry-run'
+	$(SERVERS) sh -c '$(RUN) manage.py migrate --verbosity 0 && $(RUN) manage.py check --database default && $(RUN) manage.py idempotency_doctor --broker && $(RUN) manage.py makemigrations --check --dry-run'
 
 docs: .venv/installed ## Build the docs as a site, into docs/_build
 	$(RUN) -m sphinx -q -W --keep-going -E docs docs/_build

@@ -19,4 +19,5 @@ class IdempotencyConfig(AppConfig):
         if find_spec("celery"):
             import_module("idempotency.contrib.celery")
             import_module("idempotency.contrib.celery_checks")
+            import_module("idempotency.contrib.celery_doctor")
             import_module("idempotency.contrib.celery_tasks")

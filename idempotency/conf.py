@@ -7,6 +7,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
+import django
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
@@ -179,5 +180,7 @@ def mailers_without_timeout() -> list[str]:
             for name, mailer in mailers.items()
             if mailer.get("BACKEND") == smtp and not mailer.get("OPTIONS", {}).get("timeout")
         ]
+    if django.VERSION >= (6, 1):
+        return []  # to read the old ones is deprecated
     waits = settings.EMAIL_BACKEND == smtp and not settings.EMAIL_TIMEOUT
     return ["EMAIL_HOST"] if waits and settings.EMAIL_HOST != "localhost" else []

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from idempotency.checks.databases import known_aliases
-from idempotency.checks.findings import TAG, Found, finding, first_line
+from idempotency.checks.findings import Found, finding, first_line
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
 
+#: What keeps a database from answering.
+BROKEN = (DatabaseError, InterfaceError, ImproperlyConfigured)
 MODELS = (IdempotencyRecord, IdempotencyEvent, ParkedMessage)
 #: The constraints that promises rest on: by these names their violations are known.
 UNIQUE = {
@@ -31,7 +34,7 @@ def check_schema(databases: Sequence[str] | None = None, **_: Any) -> Found:
     for alias in set(known_aliases()) & set(databases or ()):
         try:
             found += missing(alias)
-        except (DatabaseError, InterfaceError) as error:
+        except BROKEN as error:
             found.append(unusable(alias, error))
     return found
 
@@ -95,4 +98,5 @@ def _unapplied(alias: str) -> list[str]:
     return [each.name for each, _ in plan if each.app_label == "idempotency"]
 
 
-checks.register(check_schema, TAG, checks.Tags.database)
+# Not by our own tag too: since Django 6.1 that would ask every database, also when a worker starts.
+checks.register(check_schema, checks.Tags.database)
