@@ -118,8 +118,8 @@ def _locks(using: str) -> Found:
         return [
             finding(
                 "W026",
-                f"There is no second connection to {using!r}: {first_line(error)} "
-                "The lease of a leased job is renewed over one; without, it runs out.",
+                f"There is no second connection to {using!r} ({first_line(error)}): the lease of a "
+                "leased job is renewed over one, and runs out without.",
                 "Allow each process two connections for each thread that runs jobs: the CONNECTION "
                 "LIMIT of the role, max_connections, the size of a pool.",
             )

@@ -57,11 +57,9 @@ def _made_of(view: Any) -> type | None:
 def _calls(view: Callable[..., Any]) -> Iterator[tuple[str, str]]:
     """What of ours the view calls, by its name there, and the alias of its records."""
     made_of = _made_of(view)
-    if made_of is None:
-        functions = [inspect.unwrap(view)]
-    else:
-        functions = [member for _, member in inspect.getmembers(made_of, inspect.isfunction)]
-    for function in functions:
+    members = inspect.getmembers(made_of, inspect.isfunction) if made_of else [("", view)]
+    # What a decorator has wrapped may be an object that can be called.
+    for function in filter(inspect.isfunction, (inspect.unwrap(member) for _, member in members)):
         for name in function.__code__.co_names:
             called = function.__globals__.get(name)
             # A Celery task is an object that may be sent; a function can only be called.

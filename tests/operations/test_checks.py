@@ -2,6 +2,7 @@
 
 import sys
 from datetime import timedelta
+from functools import partial, wraps
 
 import django
 import pytest
@@ -12,7 +13,9 @@ from django.db import connection, connections, transaction
 from django.http import HttpResponse
 from django.test import override_settings
 from django.urls import path
+from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import never_cache
 
 from idempotency import ALL_ARGUMENTS, Leased, OnDoubt, execute, idempotent, jobs
 from idempotency.checks.findings import PAGE, finding
@@ -276,6 +279,18 @@ class Receive(View):
         return HttpResponse()
 
 
+class Decorated(View):
+    @method_decorator(never_cache)
+    def post(self, request):
+        execute(list, key="event", scope="views")
+        return HttpResponse()
+
+
+@wraps(partial(receive, None))
+def an_object_that_can_be_called(request):
+    return HttpResponse()
+
+
 def decorated(order_id):
     raise NotImplementedError
 
@@ -288,6 +303,8 @@ def decorated(order_id):
         (send_only, None),
         (call_function, "test_checks.call_function calls decorated()"),
         (Receive.as_view(), "test_checks.Receive calls execute()"),
+        (Decorated.as_view(), "test_checks.Decorated calls execute()"),
+        (an_object_that_can_be_called, None),
     ],
 )
 @pytest.mark.parametrize("atomic", [True, False])

@@ -120,6 +120,7 @@ def test_checks_for_deployment_are_run_too():
         ({}, 0, "Nothing is wrong."),
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/x"}, 1, "E011"),
         ({"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}, 1, "E014"),
+        ({"LEASE_SECONDS": "0"}, 1, "error   idempotency.E003:"),
     ],
 )
 def test_the_example_project_is_right_and_its_faults_are_sentences(environment, status, says):
