@@ -6,14 +6,19 @@ import pytest
 from django.db import connections
 
 from idempotency import jobs
+from project.celery import app
 
 
 @pytest.fixture(autouse=True)
 def _only_the_project_s_jobs(monkeypatch):
-    """Tests declare functions by the way, and give two of them one scope."""
+    """Tests and pages declare functions and tasks by the way, and give two of them one scope."""
     ours = {scope: job for scope, job in jobs.all_jobs().items() if is_of_the_project(job)}
     monkeypatch.setattr(jobs, "jobs", ours)
     monkeypatch.setattr(jobs, "clashes", set())
+    for name, task in list(app.tasks.items()):
+        job = getattr(task.run, "__idempotent__", None)
+        if job is not None and not is_of_the_project(job):
+            monkeypatch.delitem(app.tasks, name)
 
 
 def is_of_the_project(job):
