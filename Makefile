@@ -55,6 +55,7 @@ check: .venv/installed ## Format, lint, types, import contracts, Django's checks
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	$(SERVERS) .venv/bin/mypy
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 .venv/bin/pyright --warnings  # it asks for no newer release
 	.venv/bin/lint-imports
 	$(SERVERS) sh -c '$(RUN) manage.py migrate --verbosity 0 && $(RUN) manage.py check --database default && $(RUN) manage.py idempotency_doctor --broker && $(RUN) manage.py makemigrations --check --dry-run'
 

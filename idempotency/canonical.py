@@ -55,7 +55,7 @@ def canonical_mapping(entries: Mapping[str, bytes], *, name: str = "key") -> byt
     )
 
 
-def json_name(key: object) -> str | None:
+def json_name(key: Any) -> str | None:
     """The text that JSON writes for the key of a mapping; None if it cannot write one."""
     kind = type(key)
     if issubclass(kind, str):

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Never, ParamSpec, TypeVar
 
 from idempotency import events, execution
 from idempotency.attempts import check_body, delivery_of
@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 
 def idempotent(
-    *misuse: object,
+    *misuse: Never,
     key: KeySpec | None = None,
     policy: Policy = Transactional(),  # noqa: B008 frozen
     scope: str | None = None,
@@ -127,7 +127,7 @@ def idempotent(
         return wrapper
 
     if misuse:
-        return decorate(misuse[0])  # type: ignore[return-value,arg-type] # it raises
+        return decorate(misuse[0])  # type: ignore[return-value] # it raises
     return decorate
 
 

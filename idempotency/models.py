@@ -187,4 +187,6 @@ class ParkedMessage(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.task_id} waits {self.get_reason_display()}: {self.key_hash.hex}"
+        # Made by Django: mypy's plugin knows of it.
+        reason: str = self.get_reason_display()  # pyright: ignore[reportAttributeAccessIssue]
+        return f"{self.task_id} waits {reason}: {self.key_hash.hex}"

@@ -25,6 +25,7 @@ class Broker(Protocol):
 
     def arguments(self, message: str) -> tuple[list[Any], dict[str, Any]]:
         """Its positional and keyword arguments."""
+        ...
 
 
 #: Set by ``contrib``; None where there is no broker.

@@ -123,5 +123,6 @@ _FORMS: dict[type, tuple[Callable[[Any], str], Callable[[str], object]]] = {
     ),
 }
 _READERS: dict[str, Callable[[Any], object]] = {
-    known.__name__: read for known, (_, read) in _FORMS.items()
-} | {"dict": dict}
+    "dict": dict,
+    **{known.__name__: read for known, (_, read) in _FORMS.items()},
+}

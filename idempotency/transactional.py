@@ -210,7 +210,8 @@ class TransactionalRun(Run):
                 self._record(text, joined=joined)
         if answer is not None:
             return self.replay(answer)
-        return Outcome(decoded(text, otherwise=value), replayed=False)
+        # Without an answer the body has run, and both are bound.
+        return Outcome(decoded(text, otherwise=value), replayed=False)  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def _run_body(self, look: Look) -> tuple[object, str | None]:
         attempt = Attempt(

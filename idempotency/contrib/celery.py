@@ -65,7 +65,8 @@ class CeleryDelivery(Delivery):
     def __init__(self, task: Task[Any, Any]) -> None:
         self._task = task
         self._request = request = task.request
-        self.task_id: str = storable(request.id or "")
+        # Never assigned anew, so it may be narrower.
+        self.task_id: str = storable(request.id or "")  # pyright: ignore[reportIncompatibleVariableOverride]
         self._parked = False
         # A retry keeps the id and is the same intended call, so `retries` is no part of this. A
         # replaced task keeps the id too and is another one. (celery/app/task.py, retry, replace)

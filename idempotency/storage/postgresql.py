@@ -83,7 +83,8 @@ class PostgreSQL(Storage):
         # Without USE_TZ, Django's own loader drops the offset: one hour of the year is ambiguous.
         cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         with self.connection.wrap_database_errors:
-            return cursor.execute(sql, parameters)
+            # No literal only because of the numbers of the locks.
+            return cursor.execute(sql, parameters)  # pyright: ignore[reportArgumentType]
 
     def _status(self) -> TransactionStatus:
         status: TransactionStatus = self.connection.connection.info.transaction_status
@@ -198,8 +199,9 @@ def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str
 def _seen(row: tuple[Any, ...] | None) -> Seen | None:
     if row is None:
         return None
-    columns = dict(zip(SEEN, row, strict=True))
-    return Seen(**columns | {"state": State(columns["state"])})
+    columns: dict[str, Any] = dict(zip(SEEN, row, strict=True))
+    columns["state"] = State(columns["state"])
+    return Seen(**columns)
 
 
 def _sqlstate(error: BaseException) -> str | None:
