@@ -18,6 +18,8 @@ from tests.jobs.models import Effect
 README = ROOT / "README.md"
 TEXT = README.read_text()
 BLOCKS = python_blocks(README)
+#: They begin with the name of their file: `tests/acceptance/test_strangers_project.py` runs them.
+FILES = [code for code in BLOCKS if code.startswith("# ")]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,7 +115,7 @@ def test_execute_in_a_view(block):
     assert receive({"id": "evt_1", "lines": []}) == 2
 
 
-def test_every_block_is_run_by_a_test_above(block):
+def test_every_block_is_run_by_a_test_above_or_by_the_stranger():
     names = (
         "def ship",
         "def book",
@@ -123,10 +125,8 @@ def test_every_block_is_run_by_a_test_above(block):
         "def ask",
         "def receive",
     )
-    settings = [code for code in BLOCKS if not any(name in code for name in names)]
-    assert len(settings) == 1
-    assert "INSTALLED_APPS" in settings[0]
-    exec(settings[0], {})  # noqa: S102 this is what the test is for
+    left = [code for code in BLOCKS if not any(name in code for name in names)]
+    assert left == FILES
 
 
 def test_every_make_target_is_there():
