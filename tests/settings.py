@@ -23,6 +23,12 @@ DATABASES = {
     # Another way to the same database, for the tests of the doctor to change.
     "asked": {**DATABASES["default"], "TEST": {"MIRROR": "default"}},
 }
+if "TEST_POOL" in os.environ:
+    _DEFAULT = DATABASES["default"]
+    DATABASES["default"] = _DEFAULT | {
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {**_DEFAULT["OPTIONS"], "pool": json.loads(os.environ["TEST_POOL"])},
+    }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # Two databases of the broker's server for each process of pytest-xdist: one for messages, since
