@@ -26,7 +26,7 @@ from idempotency.resolution import resolve
 from project.postgresql import PostgreSQL
 from project.services import throwaway_state
 from tests.harness.brokers import BROKERS
-from tests.harness.pooler import PgBouncer
+from tests.harness.pooler import pgbouncer
 from tests.harness.processes import ROOT, database_url
 from tests.operations.test_celery_checks import Current
 
@@ -261,7 +261,6 @@ def test_a_standby_is_named(alias):
     assert "follows another server" in found["E012"]
 
 
-@pytest.mark.skipif(not PgBouncer.program, reason="not installed: apt-get install pgbouncer")
 @pytest.mark.parametrize(
     ("mode", "prepare", "numbers"),
     [
@@ -271,22 +270,9 @@ def test_a_standby_is_named(alias):
     ],
 )
 def test_a_pooler_is_seen_and_must_leave_transactions_whole(mode, prepare, numbers, alias):
-    settings = connection.settings_dict
-    server = {
-        "host": settings["HOST"],
-        "port": str(settings["PORT"]),
-        "dbname": settings["NAME"],
-        "user": settings["USER"],
-        "password": settings["PASSWORD"],
-    }
     options = {} if prepare is None else {"prepare_threshold": prepare}
-    with throwaway_state() as state:
-        pooler = PgBouncer(state, mode=mode, server=server)
-        try:
-            pooler.start()
-            found = said(alias(PORT=str(pooler.port), PASSWORD="", options=options))
-        finally:
-            pooler.stop()
+    with pgbouncer(pool_mode=mode) as pooler:
+        found = said(alias(PORT=str(pooler.port), options=options))
     assert found.keys() == numbers
     assert mode == "statement" or "through a pooler" in found["I004"]
 
