@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test oldest django check docs format mutants clean
+.PHONY: help install demo serve test oldest django bare check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,21 @@ django: .venv-django-$(DJANGO)/installed ## Run the app's tests on another Djang
 	    --requirement .venv-django-$(DJANGO)/requirements.txt
 	@touch $@
 
+# The servers are started by .venv: the project's own package imports Celery.
+BARE := $(SERVERS) .venv-bare/bin/python -m pytest -n auto tests/bare
+
+bare: .venv/installed .venv-bare/installed ## Run the app's tests without Celery, then without the admin too
+	$(BARE) --ds=tests.bare.settings tests/execution/test_transactional.py tests/storage/test_postgresql.py \
+	    tests/operations/test_admin.py tests/operations/test_checks.py \
+	    -k "not killed_process and not W012 and not as_writers" $(ARGS)
+	$(BARE) --ds=tests.bare.settings_without_admin $(ARGS)
+
+.venv-bare/installed: requirements.txt
+	$(PYTHON) -m venv .venv-bare
+	grep -E '^(Django|psycopg|pytest)' requirements.txt > .venv-bare/requirements.txt
+	.venv-bare/bin/pip install --quiet --disable-pip-version-check --requirement .venv-bare/requirements.txt
+	@touch $@
+
 .venv-celery-oldest/installed: requirements.txt tests/celery-oldest.txt
 	$(PYTHON) -m venv .venv-celery-oldest
 	grep -v '^celery\[' requirements.txt > .venv-celery-oldest/requirements.txt
@@ -72,4 +87,4 @@ mutants: .venv/installed ## Break the app line by line, and see a test fail for 
 
 clean: ## Remove what the targets made, the demo's servers and their data too
 	-$(RUN) -m project.services clean
-	rm -rf .venv .venv-celery-oldest .venv-django-* .state docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-bare .venv-celery-oldest .venv-django-* .state docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,7 +11,6 @@ class IdempotencyConfig(AppConfig):
 
     name = "idempotency"
     verbose_name = "Idempotency"
-    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         import_module("idempotency.checks")

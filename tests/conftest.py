@@ -1,9 +1,11 @@
 """Fixtures that start real workers and processes, and that end them whatever happens."""
 
+from __future__ import annotations
+
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection
@@ -14,7 +16,9 @@ from idempotency.states import TRANSITIONS
 from tests.harness.gates import Gates
 from tests.harness.processes import Call
 from tests.harness.proxy import Proxy
-from tests.harness.workers import Queue, Worker
+
+if TYPE_CHECKING:
+    from tests.harness.workers import Queue, Worker
 
 LOGS = pytest.StashKey[list[Path]]()
 
@@ -68,6 +72,8 @@ def proxy(transactional_db: None) -> Iterator[Proxy]:
 @pytest.fixture
 def queue() -> Queue:
     """A queue for this test alone."""
+    from tests.harness.workers import Queue  # `make bare` has no Celery
+
     return Queue(f"test-{uuid.uuid4().hex}")
 
 
@@ -76,6 +82,8 @@ def worker(
     request: pytest.FixtureRequest, transactional_db: None, queue: Queue, gates: Gates
 ) -> Iterator[Callable[..., Worker]]:
     """Start a worker on the test's queue: ``worker(concurrency=2)``; see `Worker`."""
+    from tests.harness.workers import Worker  # `make bare` has no Celery
+
     workers: list[Worker] = []
 
     def start(**options: Any) -> Worker:
