@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test oldest django bare check docs format mutants clean
+.PHONY: help install demo serve test oldest django smoke bare check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,18 +30,25 @@ test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest
 oldest: .venv-celery-oldest/installed ## Run Celery's tests against the oldest Celery supported
 	.venv-celery-oldest/bin/python -m project.services run --throwaway \
 	    .venv-celery-oldest/bin/python -m pytest -n auto --dist loadgroup \
-	    tests/contrib tests/acceptance -k "not pgmq and not sqs and not rabbitmq" $(ARGS)
+	    tests/contrib tests/acceptance -k "not pgmq and not sqs and not rabbitmq and not pgbouncer and not stranger" $(ARGS)
 
-django: .venv-django-$(DJANGO)/installed ## Run the app's tests on another Django (DJANGO=6.1 PYTHON=)
-	.venv-django-$(DJANGO)/bin/python -m project.services run --throwaway \
-	    .venv-django-$(DJANGO)/bin/python -m pytest -n auto --dist loadgroup \
-	    tests/unit tests/execution tests/storage tests/operations tests/faults $(ARGS)
+# A virtual environment for each Python; the Django in it is changed. The servers are .venv's.
+PYTHON_VERSION = $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
+DJANGO_VENV = .venv-django-$(PYTHON_VERSION)
+DJANGO_PYTEST = $(DJANGO_VENV)/bin/pip install --quiet --disable-pip-version-check "Django~=$(DJANGO).0" && \
+    $(SERVERS) $(DJANGO_VENV)/bin/python -m pytest -n auto --dist loadgroup tests/house/test_migrations.py
 
-.venv-django-$(DJANGO)/installed: requirements.txt
-	$(PYTHON) -m venv .venv-django-$(DJANGO)
-	sed 's/^Django>=.*/Django~=$(DJANGO).0/' requirements.txt > .venv-django-$(DJANGO)/requirements.txt
-	.venv-django-$(DJANGO)/bin/pip install --quiet --disable-pip-version-check \
-	    --requirement .venv-django-$(DJANGO)/requirements.txt
+django: .venv/installed $(DJANGO_VENV)/installed ## Run the app's tests on another Django (DJANGO=6.1 PYTHON=)
+	$(DJANGO_PYTEST) tests/unit tests/execution tests/storage tests/operations tests/faults $(ARGS)
+
+smoke: .venv/installed $(DJANGO_VENV)/installed ## Run a few of them: the contract, decorator, checks and admin
+	$(DJANGO_PYTEST) tests/execution/test_decorators.py tests/storage/test_postgresql.py \
+	    tests/storage/test_sqlite.py tests/operations/test_admin.py tests/operations/test_checks.py $(ARGS)
+
+.venv-django-%/installed: requirements.txt
+	$(PYTHON) -m venv $(@D)
+	sed '/^# Checks/,$$d' requirements.txt > $(@D)/requirements.txt
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $(@D)/requirements.txt
 	@touch $@
 
 # The servers are started by .venv: the project's own package imports Celery.
@@ -61,7 +68,7 @@ bare: .venv/installed .venv-bare/installed ## Run the app's tests without Celery
 
 .venv-celery-oldest/installed: requirements.txt tests/celery-oldest.txt
 	$(PYTHON) -m venv .venv-celery-oldest
-	grep -v '^celery\[' requirements.txt > .venv-celery-oldest/requirements.txt
+	sed -e '/^celery\[/d' -e '/^# Checks/,$$d' requirements.txt > .venv-celery-oldest/requirements.txt
 	.venv-celery-oldest/bin/pip install --quiet --disable-pip-version-check \
 	    --requirement .venv-celery-oldest/requirements.txt --requirement tests/celery-oldest.txt
 	@touch $@

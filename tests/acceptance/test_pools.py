@@ -2,6 +2,7 @@
 
 import json
 
+import celery
 import pytest
 from django.db import connection
 
@@ -11,7 +12,10 @@ from tests.harness.waiting import wait_until
 from tests.jobs.models import effects
 from tests.jobs.tasks import leased, retried, transactional
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(celery.VERSION < (5, 6), reason="before Celery 5.6, forks share a pool"),
+]
 
 
 def pool(size: int) -> str:
