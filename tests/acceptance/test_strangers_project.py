@@ -143,9 +143,9 @@ def test_the_quick_start_absorbs_a_duplicate(tmp_path, wheel, database):
     assert "System check identified no issues (0 silenced)." in said
 
     with stranger.another_terminal(worker) as log:
-        wait_until(lambda: " ready." in log.read_text(), "the worker to be ready", seconds=40)
+        wait_until(lambda: " ready." in log.read_text(), "the worker to be ready", seconds=60)
         stranger.types(send)
-        wait_until(lambda: log.read_text().count(" succeeded in ") == 2, "two ends", seconds=40)
+        wait_until(lambda: log.read_text().count(" succeeded in ") == 2, "two ends", seconds=60)
     assert database("SELECT order_id FROM shop_shipment") == [(7,)]
     [promised] = re.findall(r"`(shop\.tasks\.ship: .*)`", QUICK_START)
     assert promised in stranger.types(stats)
