@@ -188,5 +188,5 @@ class ParkedMessage(models.Model):
 
     def __str__(self) -> str:
         # Made by Django: mypy's plugin knows of it.
-        reason: str = self.get_reason_display()  # pyright: ignore[reportAttributeAccessIssue]
+        reason = Reason(self.reason).label
         return f"{self.task_id} waits {reason}: {self.key_hash.hex}"

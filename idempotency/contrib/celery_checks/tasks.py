@@ -16,11 +16,10 @@ from idempotency.policies import Leased
 
 def idempotent_tasks(app: Celery) -> Iterator[tuple[str, Any, Job]]:
     """The tasks of the application whose body is ours."""
-    return (
-        (name, task, task.run.__idempotent__)
-        for name, task in sorted(app.tasks.items())
-        if hasattr(task.run, "__idempotent__")
-    )
+    for name, task in sorted(app.tasks.items()):
+        job = getattr(task.run, "__idempotent__", None)
+        if job is not None:
+            yield name, task, job
 
 
 def hard_limit(app: Celery, task: Any) -> float | None:

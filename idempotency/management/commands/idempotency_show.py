@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from idempotency.management.base import KeyCommand, moment
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.redaction import redact
 from idempotency.states import State
 
@@ -61,7 +61,7 @@ class Command(KeyCommand):
             self._line("event", "  ".join(_told(redact(event))))
         for message in parked:
             kept = "" if message.message is not None else ", not kept: send it again yourself"
-            waits = f"message {message.task_id}  {message.get_reason_display()}{kept}"
+            waits = f"message {message.task_id}  {Reason(message.reason).label}{kept}"
             self._line("parked", f"{moment(message.created_at)}  {waits}")
         self._line("next", _next(record))
 
