@@ -1,0 +1,123 @@
+"""Tasks as a user writes them; a process that is to die imports them from here."""
+
+import os
+
+from celery import shared_task
+from celery.exceptions import Ignore, Reject
+
+from idempotency import TASK_ID, Leased, OnDoubt, Verdict, current_attempt, execute, idempotent
+from tests.jobs.models import Effect
+
+LATE = {"acks_late": True, "reject_on_worker_lost": True}
+MARKED = Leased(on_doubt=OnDoubt.HOLD, marks_effect=True, no_effect_errors=(KeyError,))
+
+
+def effect(key, note="effect"):
+    Effect.objects.create(key=str(key), note=note, pid=os.getpid())
+    return f"{note} of {key}"
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.ship")
+def ship(order_id, fails=False):
+    effect(order_id)
+    if fails:
+        raise ValueError("no such street")
+    return [order_id, "shipped"]
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.charge", policy=Leased(on_doubt=OnDoubt.HOLD))
+def charge(order_id):
+    return effect(order_id)
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.mail", policy=MARKED)
+def mail(order_id):
+    effect(order_id, "prepared")
+    current_attempt().effect_begins()
+    return effect(order_id)
+
+
+@shared_task(**LATE)
+@idempotent(
+    key="order_id",
+    scope="testing.call",
+    policy=Leased(on_doubt=OnDoubt.RETRY, provider_window=None),
+)
+def call(order_id):
+    return effect(order_id, str(current_attempt().provider_key))
+
+
+def at_the_provider(doubt):
+    return Verdict.happened(f"{doubt.arguments['order_id']} is there")
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.ask", policy=Leased(on_doubt=at_the_provider))
+def ask(order_id):
+    return effect(order_id)
+
+
+@shared_task(bind=True, max_retries=3, **LATE)
+@idempotent(key="order_id", scope="testing.patient")
+def patient(self, order_id):
+    if self.request.retries < 2:
+        raise self.retry(countdown=1)
+    return effect(order_id, f"after {self.request.retries} retries")
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.refuse")
+def refuse(order_id, how):
+    raise {"ignore": Ignore, "reject": Reject}[how](f"{order_id} is not ours")
+
+
+@shared_task
+@idempotent(key=TASK_ID, scope="testing.by_message")
+def by_message():
+    return effect("message")
+
+
+@idempotent(key="order_id", scope="testing.plain")
+def plain(order_id):
+    return effect(order_id)
+
+
+def view(order_id):
+    """A view, or a command, that calls execute()."""
+    return execute(lambda: effect(order_id), key=order_id, scope="testing.view").result
+
+
+@shared_task
+def unprotected(order_id):
+    return effect(order_id)
+
+
+@shared_task
+@idempotent(key="order_id", scope="testing.clumsy")
+def clumsy(order_id):
+    """It tidies up, as a process that was killed never does."""
+    try:
+        return effect(order_id)
+    finally:
+        effect(order_id, "tidied")
+
+
+@shared_task
+@idempotent(key="order_id", scope="testing.leaky")
+def leaky(order_id):
+    """Not idempotent: an effect of its own on another connection."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from django.db import connections
+
+    def elsewhere():
+        try:
+            return effect(order_id)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(elsewhere).result()

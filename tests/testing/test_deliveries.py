@@ -1,0 +1,159 @@
+"""A user's task is delivered twice, or at the same time, and the test is told of each."""
+
+import pytest
+from celery.exceptions import Ignore, Reject, Retry
+from django.test import TestCase, TransactionTestCase
+
+from idempotency.exceptions import AlreadyRunning, KeyMissing, KeyReused
+from idempotency.models import IdempotencyEvent, IdempotencyRecord
+from idempotency.testing import (
+    CannotDeliver,
+    Message,
+    assert_effects,
+    assert_failed,
+    assert_succeeded,
+    deliver_concurrently,
+    deliver_twice,
+)
+from tests.jobs.models import Effect
+from tests.testing import jobs
+
+commits = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize("task", [jobs.ship, jobs.charge, jobs.mail, jobs.plain, jobs.view])
+def test_the_second_delivery_of_a_message_is_answered_by_the_first(task, either):
+    first, second = deliver_twice(task, order_id=7)
+    assert second.replayed
+    assert not first.replayed
+    assert second.result == first.result
+    assert_effects(Effect.objects.filter(note="effect"))
+    assert_succeeded(first.message)
+
+
+def test_two_messages_with_one_key_have_one_effect(either):
+    first, second = Message(jobs.ship, 7), Message(jobs.ship, order_id=7)
+    assert first.id != second.id
+    assert first.deliver().result == second.deliver().result == [7, "shipped"]
+    assert_effects(Effect.objects)
+    assert IdempotencyRecord.objects.count() == 1
+
+
+def test_a_message_with_its_own_id_as_key_is_delivered_once_and_another_is_another(db):
+    _, second = deliver_twice(jobs.by_message)
+    assert second.replayed
+    assert not Message(jobs.by_message).deliver().replayed
+    assert_effects(Effect.objects, expected=2)
+
+
+def test_from_its_second_delivery_on_a_message_is_flagged_as_redelivered(db):
+    message = Message(jobs.ship, 7, fails=True)
+    message.deliver()
+    message.deliver()
+    events = IdempotencyEvent.objects.order_by("id")
+    assert list(events.values_list("kind", "redelivered")) == [("failed", False), ("failed", True)]
+
+
+def test_the_arguments_are_those_that_a_worker_gets(db):
+    assert Message(jobs.ship, (7, 8)).args == ([7, 8],)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        Message(jobs.ship, order=7)
+
+
+def test_a_failure_is_given_back_and_claimed_again(db):
+    message = Message(jobs.ship, 7, fails=True)
+    failed = message.deliver()
+    assert isinstance(failed.error, ValueError)
+    assert not failed.deferred
+    assert not failed.parked
+    assert_failed(message)
+    assert_effects(Effect.objects, expected=0)
+    with pytest.raises(AssertionError, match="has no result: raised: ValueError: no such street"):
+        failed.result  # noqa: B018 it raises
+    assert Message(jobs.ship, 7).deliver().result == [7, "shipped"]
+
+
+def test_a_key_that_is_used_for_something_else_is_given_back(db):
+    message = Message(jobs.ship, 7)
+    message.deliver()
+    assert isinstance(Message(jobs.ship, 7, fails=True).deliver().error, KeyReused)
+    assert isinstance(Message(jobs.ship, None).deliver().error, KeyMissing)
+
+
+def test_a_retry_is_caught_and_can_be_delivered(db):
+    first = Message(jobs.patient, 7).deliver()
+    assert isinstance(first.error, Retry)
+    assert not first.deferred
+    [copy] = first.published
+    assert (copy.id, copy.retries) == (first.message.id, 1)
+    [copy] = copy.deliver().published
+    assert copy.deliver().result == "after 2 retries of 7"
+    assert_effects(Effect.objects)
+
+
+@pytest.mark.parametrize(("how", "kind"), [("ignore", Ignore), ("reject", Reject)])
+def test_what_celery_would_do_is_seen(how, kind, db):
+    delivered = Message(jobs.refuse, 7, how).deliver()
+    assert isinstance(delivered.error, kind)
+    assert delivered.published == ()
+
+
+@commits
+@pytest.mark.parametrize("task", [jobs.ship, jobs.charge, jobs.mail])
+def test_of_deliveries_at_the_same_time_one_runs_and_the_others_are_deferred(task):
+    message = Message(task, 7)
+    delivered = deliver_concurrently(message, message, Message(task, 7))
+    deferred = [each for each in delivered if each.deferred]
+    [ran] = [each for each in delivered if not each.deferred]
+    assert len(deferred) == 2
+    assert_effects(Effect.objects.filter(note="effect"))
+    for each in deferred:
+        [copy] = each.published
+        assert copy.id == each.message.id
+        answer = copy.deliver()
+        assert answer.replayed
+        assert answer.result == ran.result
+
+
+@commits
+@pytest.mark.parametrize("task", [jobs.plain, jobs.view])
+def test_without_celery_the_busy_call_raises(task):
+    delivered = deliver_concurrently(Message(task, 7), Message(task, 7))
+    [error] = [each.error for each in delivered if each.error is not None]
+    assert isinstance(error, AlreadyRunning)
+    assert not any(each.deferred for each in delivered)
+    assert_effects(Effect.objects)
+
+
+@commits
+def test_deliveries_of_different_keys_overlap_too():
+    delivered = deliver_concurrently(*(Message(jobs.ship, number) for number in range(3)))
+    assert [each.result[0] for each in delivered] == [0, 1, 2]
+
+
+def test_deliveries_at_the_same_time_are_refused_where_nothing_commits(db):
+    message = Message(jobs.ship, 7)
+    with pytest.raises(CannotDeliver, match="transaction=True"):
+        deliver_concurrently(message, message)
+    assert_effects(Effect.objects, expected=0)
+
+
+def test_a_task_without_protection_is_told_of(db):
+    with pytest.raises(CannotDeliver, match="without @idempotent"):
+        Message(jobs.unprotected, 7).deliver()
+
+
+class DjangosTestCase(TestCase):
+    def test_a_message_is_delivered_twice(self):
+        _, second = deliver_twice(jobs.charge, 7)
+        self.assertTrue(second.replayed)  # noqa: PT009 as Django's own tests are written
+        assert_effects(Effect.objects)
+
+
+class DjangosTransactionTestCase(TransactionTestCase):
+    def test_a_message_is_delivered_at_the_same_time(self):
+        message = Message(jobs.charge, 7)
+        self.assertEqual(  # noqa: PT009 as Django's own tests are written
+            sum(each.deferred for each in deliver_concurrently(message, message)), 1
+        )
+        assert_effects(Effect.objects)
