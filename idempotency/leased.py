@@ -152,7 +152,8 @@ class LeasedRun(Run):
         started = time.monotonic()
         try:
             try:
-                value = run_as(attempt, self.call.function)
+                with self.storage.survivable():
+                    value = run_as(attempt, self.call.function)
             finally:
                 self.duration = timedelta(seconds=time.monotonic() - started)
                 self._end_leftovers()

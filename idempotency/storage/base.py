@@ -93,6 +93,23 @@ class Storage(ABC):
         if not self.in_test_case and self._discard_unless_idle():
             logger.error("A body left a transaction open. It is rolled back.")
 
+    @contextmanager
+    def survivable(self) -> Iterator[None]:
+        """A leased body, whose errors the database can be told of afterwards. Inside a ``TestCase``
+        an error of the database makes the transaction of the whole test unusable: then the rows
+        of the body are rolled back, which where it commits would stay."""
+        if not self.in_test_case:
+            yield
+            return
+        savepoint = transaction.savepoint(using=self.using)
+        try:
+            yield
+        except BaseException:
+            if self.connection.needs_rollback or self._is_aborted():
+                self.connection.needs_rollback = False
+                transaction.savepoint_rollback(savepoint, using=self.using)
+            raise
+
     def _discard_unless_idle(self) -> bool:
         connection = self.connection
         if connection.connection is None:
