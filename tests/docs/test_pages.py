@@ -14,7 +14,7 @@ from django.test import RequestFactory
 from idempotency import exceptions
 from tests.docs.blocks import ROOT, python_blocks
 from tests.execution.bodies import Thread
-from tests.story import models
+from tests.story import models, tasks
 
 #: The tutorial is typed in by a test of its own.
 PAGES = sorted(
@@ -22,11 +22,17 @@ PAGES = sorted(
     for page in (ROOT / "docs").rglob("*.md")
     if python_blocks(page) and page.name != "tutorial.md"
 )
+COMMITS = "@pytest.mark.django_db(transaction=True)"
 TESTS = [
-    pytest.param(page, name, id=f"{page.stem}-{name}")
+    pytest.param(
+        page,
+        name,
+        id=f"{page.stem}-{name}",
+        marks=[pytest.mark.django_db(transaction=True)] if COMMITS in decorators else [],
+    )
     for page in PAGES
     for code in python_blocks(page)
-    for name in re.findall(r"^def (test_\w+)", code, re.MULTILINE)
+    for decorators, name in re.findall(r"((?:^@.*\n)*)^def (test_\w+)", code, re.MULTILINE)
 ]
 
 pytestmark = pytest.mark.django_db
@@ -39,6 +45,7 @@ def names_of(page: Path) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "executions", types.ModuleType("executions"))
         patch.setitem(sys.modules, "executions.models", models)
+        patch.setitem(sys.modules, "executions.tasks", tasks)
         for code in python_blocks(page):
             exec(compile(code, page.name, "exec"), names)  # noqa: S102 this is what the test is for
     return names

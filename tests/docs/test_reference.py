@@ -7,6 +7,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
+from idempotency import testing
 from idempotency.checks.findings import PAGE, finding
 from tests.docs import bad_input_page, errors_page, settings_page, signals_page, states_page
 
@@ -50,6 +51,12 @@ def test_each_command_and_each_option_of_it_has_its_row():
         parser = load_command_class("idempotency", name).create_parser("manage.py", name)
         options = {flag for action in parser._actions for flag in action.option_strings}
         assert rows[name] == options - INHERITED, name
+
+
+def test_each_name_of_the_test_kit_is_on_its_page():
+    page = (ROOT / "docs/how-to/test-your-tasks.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", page.partition("## All names")[2], re.M)
+    assert sorted(re.findall(r"`(\w+)", " ".join(rows))) == testing.__all__
 
 
 def test_every_link_between_pages_leads_somewhere():
