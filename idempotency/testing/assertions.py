@@ -8,7 +8,7 @@ from typing import Any
 from django.db.models import Manager, QuerySet
 
 from idempotency.states import State
-from idempotency.testing.messages import Message, recent
+from idempotency.testing.messages import Message, recent_stories
 from idempotency.testing.records import records_of, story_of
 
 #: What can be counted: rows, a list such as ``mail.outbox``, or what returns one of these.
@@ -54,10 +54,9 @@ def assert_effects(effects: Effects | Callable[[], Effects], *, expected: int = 
     """
     number = _count(effects)
     if number != expected:
-        stories = "\n".join(story_of(message) for message in dict.fromkeys(recent))
         raise AssertionError(
             f"There are {number} effects, and {expected} should be there.\n{_meaning(number)}\n"
-            f"{stories}"
+            f"{recent_stories()}"
         )
 
 

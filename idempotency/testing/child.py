@@ -54,8 +54,7 @@ def die(message: Message, death: Death) -> None:
             f"The process that is to die reads the settings by {SETTINGS}, and it is not set here. "
             "Set it, or let this test run in a TestCase: there the death is simulated."
         )
-    for alias in connections:
-        refuse_memory(alias)
+    refuse_memory(message.using)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         names = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
@@ -104,7 +103,7 @@ def _ended(folder: Path) -> Report:
         said, _ = ran.communicate(timeout=LIFETIME)
     except subprocess.TimeoutExpired:
         ran.kill()
-        said, _ = ran.communicate()
+        said = f"It did not end within {LIFETIME:g} s.\n{ran.communicate()[0]}"
     told = folder / "report"
     if ran.returncode not in (0, -signal.SIGKILL) or not told.exists():
         raise CannotDeliver(

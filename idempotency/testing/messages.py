@@ -14,14 +14,19 @@ from idempotency.calls import Outcome
 from idempotency.conf import conf
 from idempotency.digests import Key
 from idempotency.models import IdempotencyRecord, ParkedMessage
-from idempotency.storage import storage_for
 from idempotency.testing import child, tracing
 from idempotency.testing.deaths import CannotDeliver, Death, SimulatedCrash, simulated
 from idempotency.testing.records import records_of, story_of
-from idempotency.testing.watching import Watch, watched_by, watching
+from idempotency.testing.watching import Watch, in_test_case, watched_by, watching
 
 #: The messages last delivered: their stories explain a failed assertion.
 recent: deque[Message] = deque(maxlen=10)
+
+
+def recent_stories() -> str:
+    """What happened to the messages last delivered; empty without any."""
+    return "\n".join(story_of(message) for message in dict.fromkeys(recent))
+
 
 #: Where the messages go that are published in this context, instead of to a broker.
 _published: ContextVar[list[Message] | None] = ContextVar("idempotency_published", default=None)
@@ -105,7 +110,7 @@ class Message:
                 process: the message says why.
         """
         death = at if isinstance(at, Death) else Death(at)
-        if storage_for(self.using).in_test_case:
+        if in_test_case():
             self._simulate(death)
         else:
             child.die(self, death)

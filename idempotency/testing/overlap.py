@@ -10,7 +10,7 @@ from idempotency.storage import storage_for
 from idempotency.testing.child import refuse_memory
 from idempotency.testing.deaths import CannotDeliver
 from idempotency.testing.messages import Delivered, Message, catching
-from idempotency.testing.watching import BEFORE_EFFECT, Watch, watching
+from idempotency.testing.watching import BEFORE_EFFECT, Watch, in_test_case, watching
 
 #: Seconds to wait for the others, and for the end of all.
 PATIENCE = 20.0
@@ -49,7 +49,7 @@ def deliver_concurrently(*messages: Message) -> list[Delivered]:
 
 def _refuse_open_transaction(using: str) -> None:
     refuse_memory(using)
-    if storage_for(using).connection.in_atomic_block:
+    if in_test_case() or storage_for(using).connection.in_atomic_block:
         raise CannotDeliver(
             "Deliveries at the same time need connections of their own, and those see nothing of "
             "what this test's transaction has not committed. Use TransactionTestCase, or "

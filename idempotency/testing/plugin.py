@@ -4,6 +4,7 @@ nothing else. It does nothing in a test that delivers no message."""
 from __future__ import annotations
 
 import sys
+import unittest
 from collections.abc import Generator
 from typing import Any
 
@@ -25,13 +26,27 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    call: pytest.CallInfo[None],
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Tell of a failed test what happened to its messages, unless its error does already."""
     report = yield
-    if report.failed and call.when == "call" and MESSAGES in sys.modules:
-        story_of = sys.modules["idempotency.testing.records"].story_of
-        stories = [story_of(message) for message in dict.fromkeys(sys.modules[MESSAGES].recent)]
-        if stories and "The story of " not in str(report.longrepr):
-            report.sections.append(("idempotency", "\n".join(stories)))
+    told = "The story of " in str(report.longrepr)
+    if report.failed and call.when == "call" and not told and not _has_rolled_back(item):
+        _tell(report)
     return report
+
+
+def _has_rolled_back(item: pytest.Item) -> bool:
+    """Whether its records would seem never to have been: a TestCase ends inside of its call."""
+    return issubclass(getattr(item, "cls", None) or object, unittest.TestCase)
+
+
+def _tell(report: pytest.TestReport) -> None:
+    if MESSAGES not in sys.modules:
+        return
+    try:
+        stories = sys.modules[MESSAGES].recent_stories()
+    except Exception as error:  # whatever it is, the failure itself has to be shown
+        stories = f"What happened to its messages cannot be read: {error!r}"
+    if stories:
+        report.sections.append(("idempotency", stories))

@@ -18,7 +18,7 @@ from idempotency import execution
 from idempotency.calls import Call, Outcome
 from idempotency.conf import conf
 from idempotency.digests import Key
-from idempotency.storage import VENDORS, Storage
+from idempotency.storage import VENDORS, Storage, storage_for
 
 #: The key is held, and the body starts.
 BEFORE_EFFECT = "before the effect"
@@ -44,6 +44,15 @@ def moments() -> set[str]:
     """Every moment that an attempt may come to."""
     around = {f"{when} {step}" for step in steps() for when in ("before", "after")}
     return around | {BEFORE_EFFECT, AFTER_EFFECT, AFTER_COMMIT}
+
+
+def in_test_case() -> bool:
+    """Inside Django's own ``TestCase`` wrapper, on any database that holds records."""
+    return any(storage_for(each.alias).in_test_case for each in _connections())
+
+
+def _connections() -> list[Any]:
+    return [each for each in connections.all() if each.vendor in VENDORS]
 
 
 class Watch:
@@ -98,7 +107,7 @@ def watched_by(watch: Watch) -> Iterator[None]:
 @contextmanager
 def watching() -> Iterator[None]:
     """Let every watch see. Once around all threads: it changes modules and classes."""
-    vendors = {VENDORS[each.vendor] for each in connections.all() if each.vendor in VENDORS}
+    vendors = {VENDORS[each.vendor] for each in _connections()}
     with ExitStack() as changes:
         changes.enter_context(patch.object(execution, "run", _watched_run(execution.run)))
         for storage in map(import_string, sorted(vendors)):

@@ -95,29 +95,34 @@ def unprotected(order_id):
     return effect(order_id)
 
 
-@shared_task
-@idempotent(key="order_id", scope="testing.clumsy")
-def clumsy(order_id):
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.tidy", policy=MARKED)
+def tidy(order_id):
     """It tidies up, as a process that was killed never does."""
     try:
-        return effect(order_id)
+        current_attempt().effect_begins()
     finally:
         effect(order_id, "tidied")
 
 
+#: Errors of its inner call that `stubborn` has caught.
+caught = []
+
+
 @shared_task
-@idempotent(key="order_id", scope="testing.leaky")
-def leaky(order_id):
-    """Not idempotent: an effect of its own on another connection."""
-    from concurrent.futures import ThreadPoolExecutor
+@idempotent(key="order_id", scope="testing.stubborn")
+def stubborn(order_id):
+    """Nothing can end it, it thinks."""
+    try:
+        return plain(order_id)
+    except Exception as error:
+        caught.append(error)
+        raise
+    except BaseException:
+        return "alive"
 
-    from django.db import connections
 
-    def elsewhere():
-        try:
-            return effect(order_id)
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(elsewhere).result()
+@shared_task
+@idempotent(key="order_id", scope="testing.outer")
+def outer(order_id):
+    return ["outer", plain(order_id)]

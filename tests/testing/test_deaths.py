@@ -81,6 +81,13 @@ def test_a_body_that_marks_its_effect_can_be_claimed_until_it_has_begun(moment, 
     assert_effects(Effect.objects.filter(note="effect"))
 
 
+def test_a_dead_process_tidies_nothing_up(either):
+    message = Message(jobs.tidy, 7)
+    message.die("after begin_effect")
+    assert_effects(Effect.objects, expected=0)
+    assert message.record.effect_begun_at is None  # the step is before its COMMIT
+
+
 def test_a_doubt_is_made_resolved_and_its_message_delivered_again(either):
     message = Message(jobs.charge, 7)
     message.die(BEFORE_EFFECT)
@@ -186,12 +193,14 @@ def test_the_plugin_runs_a_test_for_each_moment(moment_of_death, db):
 # -- a simulated death ------------------------------------------------------------------------
 
 
-def test_a_simulated_death_lets_nothing_more_be_written(db):
-    message = Message(jobs.clumsy, 7)
-    message.die(AFTER_EFFECT)
-    assert_effects(Effect.objects.filter(note="effect"), expected=0)
-    message.deliver()
-    assert_effects(Effect.objects.filter(note="tidied"))
+def test_what_catches_everything_does_not_survive_its_simulated_death(db):
+    for number, death in enumerate(every_death()):
+        message = Message(jobs.stubborn, number)
+        message.die(death)
+        message.deliver()
+        assert message.record.result == f'"effect of {number}"'
+        assert_effects(Effect.objects.filter(key=number))
+    assert jobs.caught == []
 
 
 def test_after_a_simulated_death_no_statement_is_sent_but_rollbacks(db):

@@ -2,8 +2,10 @@
 
 import pytest
 from celery.exceptions import Ignore, Reject, Retry
+from django.db import transaction
 from django.test import TestCase, TransactionTestCase
 
+from idempotency import execute
 from idempotency.exceptions import AlreadyRunning, KeyMissing, KeyReused
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
 from idempotency.testing import (
@@ -14,7 +16,9 @@ from idempotency.testing import (
     assert_succeeded,
     deliver_concurrently,
     deliver_twice,
+    overlap,
 )
+from idempotency.testing.overlap import Overlap
 from tests.jobs.models import Effect
 from tests.testing import jobs
 
@@ -91,6 +95,13 @@ def test_a_retry_is_caught_and_can_be_delivered(db):
     assert_effects(Effect.objects)
 
 
+def test_a_call_inside_another_is_not_the_one_that_is_watched(db):
+    message = Message(jobs.outer, 7)
+    assert not message.deliver().replayed
+    assert message.record.scope == "testing.outer"
+    assert message.deliver().result == ["outer", "effect of 7"]
+
+
 @pytest.mark.parametrize(("how", "kind"), [("ignore", Ignore), ("reject", Reject)])
 def test_what_celery_would_do_is_seen(how, kind, db):
     delivered = Message(jobs.refuse, 7, how).deliver()
@@ -126,9 +137,42 @@ def test_without_celery_the_busy_call_raises(task):
 
 
 @commits
-def test_deliveries_of_different_keys_overlap_too():
-    delivered = deliver_concurrently(*(Message(jobs.ship, number) for number in range(3)))
-    assert [each.result[0] for each in delivered] == [0, 1, 2]
+def test_no_body_starts_before_every_other_delivery_has_looked(monkeypatch):
+    looked, seen = set(), []
+    arrive = Overlap.arrive
+
+    def noted(overlap, who):
+        looked.add(who)
+        arrive(overlap, who)
+
+    def view(number):
+        return execute(lambda: seen.append(len(looked)) or number, key=number, scope="x").result
+
+    monkeypatch.setattr(Overlap, "arrive", noted)
+    delivered = deliver_concurrently(*(Message(view, number) for number in range(4)))
+    assert [each.result for each in delivered] == [0, 1, 2, 3]
+    assert seen == [4, 4, 4, 4]
+
+
+@commits
+def test_deliveries_that_do_not_overlap_are_told(monkeypatch):
+    monkeypatch.setattr(overlap, "PATIENCE", 0.1)
+    monkeypatch.setattr(Overlap, "arrive", lambda *_: None)
+    with pytest.raises(CannotDeliver, match="did not overlap"):
+        deliver_concurrently(Message(jobs.ship, 7), Message(jobs.ship, 8))
+
+
+@commits
+def test_what_is_no_outcome_of_a_delivery_is_raised():
+    with pytest.raises(CannotDeliver, match="without @idempotent"):
+        deliver_concurrently(Message(jobs.ship, 7), Message(jobs.unprotected, 7))
+
+
+@commits
+def test_deliveries_at_the_same_time_are_refused_inside_a_transaction():
+    message = Message(jobs.ship, 7)
+    with transaction.atomic(), pytest.raises(CannotDeliver, match="transaction=True"):
+        deliver_concurrently(message, message)
 
 
 def test_deliveries_at_the_same_time_are_refused_where_nothing_commits(db):

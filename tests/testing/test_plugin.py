@@ -1,6 +1,7 @@
 """What a user installs, in a project of his own: the plugin, on SQLite, in a process of its own."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -99,6 +100,7 @@ def test_two_workers_at_once_ship_once(task):
     assert_effects(Parcel.objects)
 """
 WRONG = """
+from django.test import TestCase
 from idempotency.testing import *
 from shop.models import Parcel
 from shop.tasks import order_courier, ship, ship_by_note
@@ -124,6 +126,12 @@ def test_plain(db):
 
 def test_no_message(db):
     assert False
+
+
+class ShipTests(TestCase):
+    def test_rolled_back(self):
+        Message(ship, 7).deliver()
+        self.fail()
 """
 MEMORY = """
 import pytest
@@ -220,8 +228,11 @@ def test_a_users_tests_run_with_what_was_installed(project, tmp_path):
 
 def test_a_failed_assertion_explains(project):
     ran = project(*PYTEST, "-p", "no:randomly", test_wrong=WRONG)
-    assert "4 failed" in ran.stdout, ran.stdout + ran.stderr
-    effects, state, plain, silent = ran.stdout.split("= FAILURES =")[1].split("\n____")[1:]
+    assert "5 failed" in ran.stdout, ran.stdout + ran.stderr
+    failures = ran.stdout.split("= FAILURES =")[1].partition("= short test summary")[0]
+    _, *named = re.split(r"^_+ (\S+) _+$", failures, flags=re.MULTILINE)
+    told = dict(zip(named[::2], named[1::2], strict=True))
+    effects, state, plain = told["test_effects"], told["test_state"], told["test_plain"]
 
     assert "There are 2 effects, and 1 should be there." in effects
     assert "Look whether two keys were one effect" in effects
@@ -237,7 +248,8 @@ def test_a_failed_assertion_explains(project):
     assert "delivery 1: died after the effect" in plain
     assert "No attempt has committed one, so nothing of its rows stands either." in plain
 
-    assert "idempotency" not in silent.partition("short test summary")[0]
+    for silent in ("test_no_message", "ShipTests.test_rolled_back"):
+        assert "- idempotency -" not in told[silent]
 
 
 def test_a_database_in_memory_is_told_of(project):
