@@ -110,12 +110,15 @@ class Message:
                 process: the message says why.
         """
         death = at if isinstance(at, Death) else Death(at)
-        if in_test_case():
+        recent.append(self)
+        simulates = in_test_case()
+        if simulates:
             self._simulate(death)
         else:
             child.die(self, death)
         if death.struck is not None:
-            self.history.append(f"died {death.struck}")
+            how = "simulated" if simulates else "killed"
+            self.history.append(f"died {death.struck}, {how}")
         elif isinstance(at, str):
             raise CannotDeliver(
                 f"{self} ended before it came to {at!r}: it was delivered, and nothing died.\n"

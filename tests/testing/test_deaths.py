@@ -228,6 +228,7 @@ def test_a_death_under_a_savepoint_leaves_the_tests_own_rows(db):
 def test_a_real_death_is_one_of_another_process(transactional_db):
     message = Message(jobs.charge, 7)
     message.die(AFTER_EFFECT)
+    assert message.history == ["died after the effect, killed"]
     assert message.record.owner != owner()
     assert Effect.objects.get().pid != os.getpid()
 
