@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from django.db import connections
 
@@ -12,16 +13,17 @@ from idempotency.testing.deaths import CannotDeliver
 from idempotency.testing.messages import Delivered, Message, catching
 from idempotency.testing.watching import BEFORE_EFFECT, Watch, in_test_case, watching
 
-#: Seconds to wait for the others, and for the end of all.
-PATIENCE = 20.0
+#: Seconds to wait for the others, and for the end of each.
+PATIENCE, LIFETIME = 20.0, 60.0
 
 
 def deliver_concurrently(*messages: Message) -> list[Delivered]:
     """Deliver messages at the same time, each in a thread and on connections of its own.
 
-    They overlap: a body does not start before every other delivery has looked at its key, or has
-    ended; on SQLite, where there is one writer at a time, before every other has been started. The
-    same message may be given more than once.
+    They overlap: the first one holds its key when the others come, and no body starts before every
+    other delivery has looked at its key, or has ended. On SQLite, where there is one writer at a
+    time, the others have been started by then, and wait. The same message may be given more than
+    once.
 
     Returns what became of each, in the order of the messages.
 
@@ -36,8 +38,9 @@ def deliver_concurrently(*messages: Message) -> list[Delivered]:
     with watching(), catching(*messages):
         for thread in threads:
             thread.start()
+            overlap.wait_for_a_holder()
         for thread in threads:
-            thread.join(PATIENCE * 2)
+            thread.join(LIFETIME)
     delivered = [thread.outcome() for thread in threads]
     if overlap.failed:
         raise CannotDeliver(
@@ -58,26 +61,43 @@ def _refuse_open_transaction(using: str) -> None:
 
 
 class Overlap:
-    """Lets no body start before every other delivery has looked at its key, or has ended."""
+    """Brings the first delivery to its body, and lets no body start before every other delivery
+    has looked at its key, or has ended."""
 
     def __init__(self, number: int) -> None:
         self._number = number
-        self._arrived: set[object] = set()
+        self._is_held = False
+        self._looked: set[object] = set()
         self._changed = threading.Condition()
         self.failed = False
 
-    def arrive(self, who: object) -> None:
+    def wait_for_a_holder(self) -> None:
+        """Wait until a delivery has come to its body, or has ended."""
         with self._changed:
-            self._arrived.add(who)
+            self._expect(lambda: self._is_held)
+
+    def hold(self) -> None:
+        """Called before a body: wait until all others have looked."""
+        with self._changed:
+            self._is_held = True
+            self._changed.notify_all()
+            self._expect(lambda: len(self._looked) == self._number)
+
+    def look(self, who: object) -> None:
+        """This one has looked."""
+        with self._changed:
+            self._looked.add(who)
             self._changed.notify_all()
 
-    def wait(self) -> None:
+    def end(self, who: object) -> None:
+        """This one has ended, whether it came to its body or not."""
         with self._changed:
-            if not self._changed.wait_for(self._is_complete, PATIENCE):
-                self.failed = True
+            self._is_held = True
+        self.look(who)
 
-    def _is_complete(self) -> bool:
-        return len(self._arrived) == self._number
+    def _expect(self, condition: Callable[[], bool]) -> None:
+        if not self._changed.wait_for(condition, PATIENCE):
+            self.failed = True
 
 
 class Delivering(threading.Thread):
@@ -94,7 +114,7 @@ class Delivering(threading.Thread):
 
     def run(self) -> None:
         if self._waits_to_look:
-            self._overlap.arrive(self)
+            self._overlap.look(self)
         try:
             self._outcome = self._message.deliver_watched(
                 Watch(self._meet), redelivered=self._redelivered
@@ -102,14 +122,14 @@ class Delivering(threading.Thread):
         except BaseException as error:
             self._outcome = error
         finally:
-            self._overlap.arrive(self)
+            self._overlap.end(self)
             connections.close_all()
 
     def _meet(self, moment: str) -> None:
         if moment == "after lock_and_look":
-            self._overlap.arrive(self)
+            self._overlap.look(self)
         elif moment == BEFORE_EFFECT:
-            self._overlap.wait()
+            self._overlap.hold()
 
     def outcome(self) -> Delivered:
         """What became of it; raises what is no outcome of a delivery."""

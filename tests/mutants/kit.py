@@ -109,9 +109,16 @@ MUTANTS = [
     Mutant(
         "kit: start a body before the others have looked",
         "testing/overlap.py",
-        "            self._overlap.wait()",
+        "            self._overlap.hold()",
         "            pass",
         f"{DELIVERIES} -k before_every_other",
+    ),
+    Mutant(
+        "kit: let the others come before one holds its key",
+        "testing/overlap.py",
+        "            overlap.wait_for_a_holder()",
+        "            pass",
+        f"{DELIVERIES} -k not_before_one_holds",
     ),
     Mutant(
         "kit: deliver at the same time where the others see nothing",

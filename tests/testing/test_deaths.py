@@ -148,7 +148,7 @@ def test_no_death_at_any_step_repeats_a_transactional_effect(either):
     assert died[-1] == AFTER_COMMIT
 
 
-def test_no_death_at_any_step_repeats_a_leased_effect_or_hides_a_doubt(either):
+def test_no_death_at_any_step_repeats_a_leased_effect_or_hides_a_doubt(db):
     died = []
     for number, death in enumerate(every_death()):
         message = Message(jobs.charge, number)

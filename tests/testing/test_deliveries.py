@@ -18,7 +18,7 @@ from idempotency.testing import (
     deliver_twice,
     overlap,
 )
-from idempotency.testing.overlap import Overlap
+from idempotency.testing.overlap import Delivering, Overlap
 from tests.jobs.models import Effect
 from tests.testing import jobs
 
@@ -113,11 +113,9 @@ def test_what_celery_would_do_is_seen(how, kind, db):
 @pytest.mark.parametrize("task", [jobs.ship, jobs.charge, jobs.mail])
 def test_of_deliveries_at_the_same_time_one_runs_and_the_others_are_deferred(task):
     message = Message(task, 7)
-    delivered = deliver_concurrently(message, message, Message(task, 7))
-    deferred = [each for each in delivered if each.deferred]
-    [ran] = [each for each in delivered if not each.deferred]
-    assert len(deferred) == 2
+    ran, *deferred = deliver_concurrently(message, message, Message(task, 7))
     assert_effects(Effect.objects.filter(note="effect"))
+    assert not ran.deferred
     for each in deferred:
         [copy] = each.published
         assert copy.id == each.message.id
@@ -129,35 +127,48 @@ def test_of_deliveries_at_the_same_time_one_runs_and_the_others_are_deferred(tas
 @commits
 @pytest.mark.parametrize("task", [jobs.plain, jobs.view])
 def test_without_celery_the_busy_call_raises(task):
-    delivered = deliver_concurrently(Message(task, 7), Message(task, 7))
-    [error] = [each.error for each in delivered if each.error is not None]
-    assert isinstance(error, AlreadyRunning)
-    assert not any(each.deferred for each in delivered)
+    ran, busy = deliver_concurrently(Message(task, 7), Message(task, 7))
+    assert ran.error is None
+    assert isinstance(busy.error, AlreadyRunning)
+    assert not busy.deferred
     assert_effects(Effect.objects)
 
 
 @commits
 def test_no_body_starts_before_every_other_delivery_has_looked(monkeypatch):
     looked, seen = set(), []
-    arrive = Overlap.arrive
+    look = Overlap.look
 
     def noted(overlap, who):
         looked.add(who)
-        arrive(overlap, who)
+        look(overlap, who)
 
     def view(number):
         return execute(lambda: seen.append(len(looked)) or number, key=number, scope="x").result
 
-    monkeypatch.setattr(Overlap, "arrive", noted)
+    monkeypatch.setattr(Overlap, "look", noted)
     delivered = deliver_concurrently(*(Message(view, number) for number in range(4)))
     assert [each.result for each in delivered] == [0, 1, 2, 3]
     assert seen == [4, 4, 4, 4]
 
 
 @commits
+def test_the_others_come_not_before_one_holds_its_key(monkeypatch):
+    holders, started = [], []
+    hold, start = Overlap.hold, Delivering.start
+    monkeypatch.setattr(Overlap, "hold", lambda self: (holders.append(self), hold(self)))
+    monkeypatch.setattr(
+        Delivering, "start", lambda self: (started.append(len(holders)), start(self))
+    )
+    message = Message(jobs.ship, 7)
+    deliver_concurrently(message, message, message)
+    assert started == [0, 1, 1]
+
+
+@commits
 def test_deliveries_that_do_not_overlap_are_told(monkeypatch):
     monkeypatch.setattr(overlap, "PATIENCE", 0.1)
-    monkeypatch.setattr(Overlap, "arrive", lambda *_: None)
+    monkeypatch.setattr(Overlap, "look", lambda *_: None)
     with pytest.raises(CannotDeliver, match="did not overlap"):
         deliver_concurrently(Message(jobs.ship, 7), Message(jobs.ship, 8))
 
