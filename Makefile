@@ -30,7 +30,8 @@ test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest
 oldest: .venv-celery-oldest/installed ## Run Celery's tests against the oldest Celery supported
 	.venv-celery-oldest/bin/python -m project.services run --throwaway \
 	    .venv-celery-oldest/bin/python -m pytest -n auto --dist loadgroup \
-	    tests/contrib tests/acceptance -k "not pgmq and not sqs and not rabbitmq and not pgbouncer and not stranger" $(ARGS)
+	    tests/contrib tests/acceptance tests/testing --ignore tests/testing/test_plugin.py \
+	    -k "not pgmq and not sqs and not rabbitmq and not pgbouncer and not stranger" $(ARGS)
 
 # A virtual environment for each Python; the Django in it is changed. The servers are .venv's.
 PYTHON_VERSION = $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
@@ -39,7 +40,8 @@ DJANGO_PYTEST = $(DJANGO_VENV)/bin/pip install --quiet --disable-pip-version-che
     $(SERVERS) $(DJANGO_VENV)/bin/python -m pytest -n auto --dist loadgroup tests/house/test_migrations.py
 
 django: .venv/installed $(DJANGO_VENV)/installed ## Run the app's tests on another Django (DJANGO=6.1 PYTHON=)
-	$(DJANGO_PYTEST) tests/unit tests/execution tests/storage tests/operations tests/faults $(ARGS)
+	$(DJANGO_PYTEST) tests/unit tests/execution tests/storage tests/operations tests/faults \
+	    tests/testing --ignore tests/testing/test_plugin.py $(ARGS)
 
 smoke: .venv/installed $(DJANGO_VENV)/installed ## Run a few of them: the contract, decorator, checks and admin
 	$(DJANGO_PYTEST) tests/execution/test_decorators.py tests/storage/test_postgresql.py \

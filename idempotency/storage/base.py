@@ -101,13 +101,13 @@ class Storage(ABC):
         if not self.in_test_case:
             yield
             return
-        savepoint = transaction.savepoint(using=self.using)
+        savepoint = self.connection.savepoint()  # Django 6.1 renames transaction.savepoint()
         try:
             yield
         except BaseException:
             if self.connection.needs_rollback or self._is_aborted():
                 self.connection.needs_rollback = False
-                transaction.savepoint_rollback(savepoint, using=self.using)
+                self.connection.savepoint_rollback(savepoint)
             raise
 
     def _discard_unless_idle(self) -> bool:
