@@ -53,8 +53,8 @@ MUTANTS = [
     Mutant(
         "kit: simulate a death where a real one can be had",
         "testing/messages.py",
-        "        if in_test_case():",
-        "        if True:",
+        "        simulates = in_test_case()",
+        "        simulates = True",
         f"{DEATHS} -k real_death_is_one",
     ),
     Mutant(
