@@ -89,7 +89,7 @@ def _state(message: Message) -> str | None:
 
 
 def _said(state: str | None) -> str:
-    return "not there" if state is None else State(state).label
+    return "not there" if state is None else str(State(state).label)
 
 
 def _count(effects: Effects | Callable[[], Effects]) -> int:

@@ -164,7 +164,7 @@ def test_the_steps_are_those_of_the_storage():
     assert {"lock_and_look", "commit_with_record", "add_record", "claim", "begin_effect"} <= set(
         steps()
     )
-    assert {"note_start", "fail", "succeed", "leave_in_doubt", "renew", "announce"} <= set(steps())
+    assert {"note_start", "fail", "succeed", "leave_in_doubt", "renew"} <= set(steps())
     assert not {"transaction", "is_idle", "connection", "refuse_foreign_transaction"} & set(steps())
 
 
