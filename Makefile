@@ -2,6 +2,8 @@
 PYTHON ?= python3
 DJANGO ?= 6.1
 RUN := .venv/bin/python
+# The tests wait more than they compute. No more than 8: the broker's server has two databases for each.
+TESTS := -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_count()))') --dist loadgroup
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
@@ -25,11 +27,11 @@ serve: .venv/installed ## Look at what the demo left: admin, worker and mail cat
 	@$(RUN) -m notifications.demo.serve
 
 test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest)
-	$(SERVERS) $(RUN) -m pytest -n auto --dist loadgroup $(ARGS)
+	$(SERVERS) $(RUN) $(TESTS) $(ARGS)
 
 oldest: .venv-celery-oldest/installed ## Run Celery's tests against the oldest Celery supported
 	.venv-celery-oldest/bin/python -m project.services run --throwaway \
-	    .venv-celery-oldest/bin/python -m pytest -n auto --dist loadgroup \
+	    .venv-celery-oldest/bin/python $(TESTS) \
 	    tests/contrib tests/acceptance tests/testing --ignore tests/testing/test_plugin.py \
 	    -k "not pgmq and not sqs and not rabbitmq and not pgbouncer and not stranger" $(ARGS)
 
@@ -37,7 +39,7 @@ oldest: .venv-celery-oldest/installed ## Run Celery's tests against the oldest C
 PYTHON_VERSION = $(shell $(PYTHON) -c 'import sys; print("{}.{}".format(*sys.version_info))')
 DJANGO_VENV = .venv-django-$(PYTHON_VERSION)
 DJANGO_PYTEST = $(DJANGO_VENV)/bin/pip install --quiet --disable-pip-version-check "Django~=$(DJANGO).0" && \
-    $(SERVERS) $(DJANGO_VENV)/bin/python -m pytest -n auto --dist loadgroup tests/house/test_migrations.py
+    $(SERVERS) $(DJANGO_VENV)/bin/python $(TESTS) tests/house/test_migrations.py
 
 django: .venv/installed $(DJANGO_VENV)/installed ## Run the app's tests on another Django (DJANGO=6.1 PYTHON=)
 	$(DJANGO_PYTEST) tests/unit tests/execution tests/storage tests/operations tests/faults \
@@ -54,7 +56,7 @@ smoke: .venv/installed $(DJANGO_VENV)/installed ## Run a few of them: the contra
 	@touch $@
 
 # The servers are started by .venv: the project's own package imports Celery.
-BARE := $(SERVERS) .venv-bare/bin/python -m pytest -n auto tests/bare
+BARE := $(SERVERS) .venv-bare/bin/python $(TESTS) tests/bare
 
 bare: .venv/installed .venv-bare/installed ## Run the app's tests without Celery, then without the admin too
 	$(BARE) --ds=tests.bare.settings tests/execution/test_transactional.py tests/storage/test_postgresql.py \
