@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import socket
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
 from datetime import timedelta
@@ -223,11 +223,10 @@ def run_as(attempt: Attempt, body: Callable[[], Any]) -> Any:
     context = copy_context()
     context.run(_current.set, attempt)
     value = context.run(body)
-    if isinstance(value, Coroutine | Generator):  # which a wrapper around the body may hide
+    if isinstance(value, Coroutine):  # a wrapper around the body may hide that it is async
         value.close()
-        remedy = "Return a list" if isinstance(value, Generator) else "Run it by async_to_sync()"
         raise TypeError(
-            f"The body under key {attempt.key_hash} returned a {type(value).__name__}, whose code "
-            f"has not run, and will not. {remedy} in the body."
+            f"The body under key {attempt.key_hash} returned a coroutine, whose code has not run, "
+            "and will not. Run it by async_to_sync() in the body."
         )
     return value

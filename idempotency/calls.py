@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, InterfaceError
 
-from idempotency import events, results
+from idempotency import events, results, signals
 from idempotency.attempts import Delivery, provider_key, transaction_owner
 from idempotency.conf import conf
 from idempotency.exceptions import (
@@ -134,6 +134,8 @@ class Run:
         self.entry = call.entry
         self.delivery = call.delivery
         self.storage: Storage = storage_for(call.using or conf().DATABASE)
+        #: What this call is about to put in doubt.
+        self.doubted: Seen | None = None
         #: How long the body ran.
         self.duration = timedelta(0)
 
@@ -195,7 +197,7 @@ class Run:
             if seen.policy not in (None, TRANSACTIONAL):
                 self.compare(seen)
         if not look.locked:
-            raise self.busy()
+            raise self.busy(seen=seen)
         if seen is not None and seen.deaths >= conf().MAX_REDELIVERIES and not seen.is_forgotten:
             # Allowed again, it would repeat with a provider key that the provider does not know.
             raise (DoubtFoundError if seen.effect_begun else DeathsFoundError)(seen)
@@ -203,7 +205,8 @@ class Run:
 
     def _refuse_unsettled(self, seen: Seen) -> None:
         if seen.state is State.RUNNING and seen.lease_left > 0:
-            raise self.busy(f" Its lease runs out in {seen.lease_left:.0f} s, unless renewed.")
+            left = f" Its lease runs out in {seen.lease_left:.0f} s, unless renewed."
+            raise self.busy(left, seen=seen)
         if seen.exhausted:
             raise self.exhausted(seen)
         if seen.state is State.IN_DOUBT or seen.is_doubtful:
@@ -227,11 +230,11 @@ class Run:
         task_id = records.values_list("task_id", flat=True).first()
         return f"{used} by message {task_id}" if task_id else used
 
-    def busy(self, detail: str = "") -> AlreadyRunning:
+    def busy(self, detail: str = "", *, seen: Seen | None = None) -> AlreadyRunning:
         return AlreadyRunning(
             f"The {self.named} is running in another attempt; the body did not run here.{detail} "
             "Try again later.",
-            key=self.hex,
+            key=seen.key_hash.hex if seen else self.hex,
         )
 
     def exhausted(self, seen: Seen) -> Exhausted:
@@ -253,18 +256,14 @@ class Run:
     def _stop_in_doubt(self, seen: Seen) -> None:
         """Raise InDoubt once the message is safe; return if there is no doubt any more."""
         if seen.state is not State.IN_DOUBT:
-            if not self.storage.doubt(seen):
+            self.doubted = seen
+            with self.storage.transaction(joined=self.storage.in_test_case):
+                is_doubt = self.storage.doubt(seen)
+            if not is_doubt:
+                self.doubted = None
                 return  # renewed or settled meanwhile
-            self.announce(
-                Kind.IN_DOUBT,
-                key_hash=seen.key_hash,
-                attempt=seen.attempt,
-                note=(
-                    "The lease ran out after the effect began."
-                    if seen.state is State.RUNNING
-                    else "The effect may have happened, and may not be repeated now."
-                ),
-            )
+        if self.doubted is not None:  # told also when the reply was lost, and this is the next try
+            self._tell_doubt(self.doubted)
         if self._has_asked(seen):
             return
         if self.delivery.park(self.storage.using, seen.key_hash, seen.generation):
@@ -275,13 +274,21 @@ class Run:
                 key=seen.key_hash.hex,
             )
 
+    def _tell_doubt(self, seen: Seen) -> None:
+        self.doubted = None
+        note = "The effect may have happened, and may not be repeated now."
+        if seen.state is State.RUNNING:
+            note = "The lease ran out after the effect began."
+        self.announce(Kind.IN_DOUBT, key_hash=seen.key_hash, attempt=seen.attempt, note=note)
+
     def _has_asked(self, seen: Seen) -> bool:
         """Whether the provider was asked, and could tell. Judged by the policy of the claim."""
         on_doubt = self.call.policy.on_doubt if isinstance(self.call.policy, Leased) else None
         if seen.policy != ASK or on_doubt is None or isinstance(on_doubt, OnDoubt):
             return False
         if seen.lease_left > 0:
-            raise self.busy(" It is in doubt, and too early to ask: the provider may be at work.")
+            early = " It is in doubt, and too early to ask: the provider may be at work."
+            raise self.busy(early, seen=seen)
         doubt = Doubt(
             key_hash=seen.key_hash,
             scope=self.call.key.scope,
@@ -300,18 +307,16 @@ class Run:
                 "one. The body did not run again; start the next step yourself.",
                 key=self.hex,
             )
-        # Inside of another call's transaction the event would be lost with it, and is not written.
-        self.announce(
-            Kind.DUPLICATE,
-            stored=transaction_owner(self.storage.connection) is None,
-            key_hash=seen.key_hash,
-            attempt=seen.attempt,
-        )
+        if transaction_owner(self.storage.connection) is None:
+            self.announce(Kind.DUPLICATE, key_hash=seen.key_hash, attempt=seen.attempt)
+        else:  # an event would be lost if that transaction was
+            about = self.told(key_hash=seen.key_hash, attempt=seen.attempt)
+            events.tell_with_commit(signals.duplicate_replayed, about)
         return Outcome(decoded(seen.result), replayed=True)
 
-    def announce(self, kind: Kind, *, stored: bool = True, **about: Any) -> None:
+    def announce(self, kind: Kind, **about: Any) -> None:
         """Tell of what happened to the key, and append it to the log."""
-        events.announce(kind, self.told(**about), stored=stored)
+        events.announce(kind, self.told(**about))
 
     def told(self, **about: Any) -> Told:
         return events.told(

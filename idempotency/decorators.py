@@ -107,9 +107,12 @@ def idempotent(
             try:
                 result: R = execution.run(call).result
             except Exception as error:
+                named = getattr(error, "key", None)
+                hashes = call.key.hashes
                 about = events.told(
                     using=using or conf().DATABASE,
-                    key_hash=call.key.hashes[0],
+                    # Of the record that was met; the error of a nested call names another key.
+                    key_hash=next((each for each in hashes if each.hex == named), hashes[0]),
                     scope=keying.scope,
                     task_id=delivery.task_id,
                     redelivered=delivery.redelivered,

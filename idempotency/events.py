@@ -68,15 +68,14 @@ def tell(signal: Signal, about: Told) -> None:
     signal.send_robust(sender=IdempotencyRecord, **about)
 
 
-def announce(kind: Kind, about: Told, *, stored: bool = True) -> None:
-    """Tell of it, then append it to the log: an error there is logged, and undoes nothing.
+def tell_with_commit(signal: Signal, about: Told) -> None:
+    """Send a signal once the open transaction is committed; what rolls back is not told."""
+    transaction.on_commit(partial(tell, signal, about), using=about["using"], robust=True)
 
-    Args:
-        stored: False tells of it only.
-    """
+
+def announce(kind: Kind, about: Told) -> None:
+    """Tell of it, then append it to the log: an error there is logged, and undoes nothing."""
     tell(SIGNALS[kind], about)
-    if not stored:
-        return
     storage = storage_for(about["using"])
     try:
         with storage.transaction(joined=storage.connection.in_atomic_block):
@@ -89,7 +88,7 @@ def announce(kind: Kind, about: Told, *, stored: bool = True) -> None:
 def announce_with_commit(kind: Kind, about: Told) -> None:
     """Append it to the log in the open transaction, and tell of it once that is committed."""
     _append(kind, about)
-    transaction.on_commit(partial(tell, SIGNALS[kind], about), using=about["using"], robust=True)
+    tell_with_commit(SIGNALS[kind], about)
 
 
 def _append(kind: Kind, about: Told) -> None:

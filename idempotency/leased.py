@@ -28,6 +28,7 @@ from idempotency.models import Kind
 from idempotency.parking import publish_parked
 from idempotency.policies import UNSET, Leased, OnDoubt
 from idempotency.querysets import Claim
+from idempotency.states import State
 from idempotency.storage import Look, Seen
 
 logger = logging.getLogger("idempotency")
@@ -61,8 +62,8 @@ class LeasedRun(Run):
                 answer = self.persist(self._claim, self.is_transient)
                 if answer is not None:
                     return self.replay(answer)
-                self._tell(signals.attempt_claimed)
                 heartbeat.enter_context(self._heartbeat(self._held))
+                self._tell(signals.attempt_claimed)
             except BaseException as error:
                 self._release(error)
                 raise
@@ -161,12 +162,14 @@ class LeasedRun(Run):
             self._after_raise(claim, error)
             raise
         try:
-            return self._after_return(claim, value)
+            outcome = self._after_return(claim, value)
         except IdempotencyError:
             raise
         except Exception:
             # A soft time limit struck. The body has returned, and that must be written down.
-            return self._after_return(claim, value)
+            outcome = self._after_return(claim, value)
+        self._after_success(claim)
+        return outcome
 
     def _end_leftovers(self) -> None:
         try:
@@ -176,7 +179,6 @@ class LeasedRun(Run):
 
     def _after_return(self, claim: Claim, value: object) -> Outcome[Any]:
         if self.has_settled:
-            self._after_success(claim)
             return Outcome(decoded(self.settled_result), replayed=False)
         if not self.effect_begun:
             logger.error(
@@ -192,7 +194,6 @@ class LeasedRun(Run):
             text = None
         if not self._insist(lambda: self._succeed(claim, text)):
             raise self._lease_lost(claim)
-        self._after_success(claim)
         return Outcome(decoded(text, otherwise=value), replayed=False)
 
     def _succeed(self, claim: Claim, text: str | None) -> bool:
@@ -202,15 +203,26 @@ class LeasedRun(Run):
         return self.ended_own_doubt
 
     def _fail(self, claim: Claim, error: BaseException, *, repeats: bool) -> bool:
-        if self.storage.fail(claim, error, repeats=repeats):
+        if self.storage.fail(claim, error, repeats=repeats) or self._was_sent(State.FAILED):
             return True
         # Without an effect of its own, an earlier attempt's may still be in doubt.
         self.ended_own_doubt = not repeats and self.storage.resolve_own_doubt(claim, happened=False)
         return self.ended_own_doubt
 
+    def _leave_in_doubt(self, claim: Claim, error: BaseException) -> bool:
+        return self.storage.leave_in_doubt(claim, error) or self._was_sent(State.IN_DOUBT)
+
+    def _was_sent(self, state: State) -> bool:
+        """Whether an earlier try of this write ended the claim, and its reply was lost."""
+        return self.is_resent and self.storage.has_ended(self._held, state)
+
     def _after_success(self, claim: Claim) -> None:
-        self._tell(signals.attempt_succeeded, duration=self.duration)
-        self._publish_after_own_doubt(claim)
+        """Nothing here undoes it, a soft time limit included."""
+        try:
+            self._tell(signals.attempt_succeeded, duration=self.duration)
+            self._publish_after_own_doubt(claim)
+        except Exception:
+            logger.exception("%s succeeded; the sweeper publishes what waits for it.", self.named)
 
     def _tell(self, signal: Signal, **about: Any) -> None:
         key_hash = self._held.key_hash
@@ -259,7 +271,7 @@ class LeasedRun(Run):
             self._announce_end(Kind.FAILED, claim, error)
 
     def _settle_in_doubt(self, claim: Claim, error: BaseException) -> None:
-        if not self._insist(lambda: self.storage.leave_in_doubt(claim, error)):
+        if not self._insist(lambda: self._leave_in_doubt(claim, error)):
             self._give_up(claim, error)
             return
         self._announce_end(Kind.IN_DOUBT, claim, error)
@@ -290,6 +302,7 @@ class LeasedRun(Run):
         """
         deadline = time.monotonic() + self._held.lease.total_seconds()
         pause = 0.05
+        self.is_resent = False
         while True:
             try:
                 with self.storage.transaction(joined=self.storage.in_test_case):
@@ -306,9 +319,16 @@ class LeasedRun(Run):
                     ) from error
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
+            self.is_resent = True
 
     def _lease_lost(self, claim: Claim) -> LeaseLost:
+        self._tell_lease_lost(claim)
+        return self._stale(claim)
+
+    def _tell_lease_lost(self, claim: Claim) -> None:
         self.announce(Kind.LEASE_LOST, key_hash=claim.key_hash, attempt=self.number)
+
+    def _stale(self, claim: Claim) -> LeaseLost:
         return LeaseLost(
             f"The lease of attempt {self.number} on {self.named} ran out, and the claim is no "
             "longer its own: it settles nothing. See what holds now: "
@@ -331,6 +351,7 @@ class LeasedRun(Run):
         if not self._insist(lambda: self.storage.begin_effect(claim)):
             raise self._lease_lost(claim)
         self.effect_begun = True
+        self.storage.outlasts_the_body()
 
     @contextmanager
     def settling(self, result: object) -> Iterator[None]:
@@ -338,19 +359,23 @@ class LeasedRun(Run):
         text, sent = self.call.encode(result), False
         self.storage.refuse_foreign_transaction()
         claim = self._held
+        lost: LeaseLost | None = None
         try:
             with self.storage.transaction(joined=self.storage.in_test_case):
                 self.storage.hold(claim)
                 yield
                 if not self._succeed(claim, text):
-                    raise self._lease_lost(claim)
+                    raise (lost := self._stale(claim))
                 sent = True
         except Exception as error:
+            if error is lost:
+                self._tell_lease_lost(claim)
             # After the settlement it is the reply to COMMIT that was lost, or a hook that failed.
-            if not sent or not self._insist(lambda: self.storage.has_succeeded(claim)):
+            if not sent or not self._insist(lambda: self.storage.has_ended(claim, State.SUCCEEDED)):
                 raise
             self.has_settled, self.settled_result = True, text
             if not self.is_transient(error):
                 raise
         else:
             self.has_settled, self.settled_result = True, text
+            self.storage.outlasts_the_body()

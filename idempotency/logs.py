@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from idempotency import signals
 from idempotency.redaction import redacted
 
 logger = logging.getLogger("idempotency")
+
+WORD = re.compile(r"[\w.:@/+-]+")
 
 #: DEBUG what happens to every job, INFO a duplicate and what is done about it, WARNING what went
 #: wrong and mends itself, ERROR what waits for somebody.
@@ -53,12 +56,18 @@ def log(event: str, **about: Any) -> None:
         "note": note and redacted("note", note),
     }
     shown = [
-        f"{name}={json.dumps(value) if name == 'note' else value}"
+        f"{name}={_as_word(value)}"
         for name, value in fields.items()
         if value not in (None, "") and name != "event"
     ]
     extra = {f"idempotency_{name}": value for name, value in fields.items()}
     logger.log(level, "%s %s", event, " ".join(shown), extra=extra)
+
+
+def _as_word(value: object) -> str:
+    """One word, whatever a publisher made of a task id: a line break would begin another line."""
+    text = str(value)
+    return text if WORD.fullmatch(text) else json.dumps(text)
 
 
 class RedactTracebacks(logging.Filter):

@@ -84,16 +84,19 @@ def sweep(
     if dry_run:
         return _rehearsed(using, tally)
     doubts = _put_in_doubt(using, tally)
+    parked = _publish_left_over(using, tally)
     asked = resolved = 0
-    jobs = all_jobs()
-    for record in _records(using).askable().order_by("id"):
+    askable = list(_records(using).askable().order_by("id"))
+    # Only if there is something to ask: it imports the project's tasks, which may fail.
+    jobs = all_jobs() if askable else {}
+    for record in askable:
         job = jobs.get(record.scope)
         function = _function_to_ask(job)
         if job is not None and function is not None:
             resolved += _ask(function, job, record, using)
             asked += 1
             tally.add()
-    return Swept(doubts, asked, resolved, _publish_left_over(using, tally))
+    return Swept(doubts, asked, resolved, parked)
 
 
 def _rehearsed(using: str, tally: _Tally) -> Swept:

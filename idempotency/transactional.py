@@ -27,6 +27,7 @@ from idempotency.exceptions import AlreadyRunning, BodyCommitted, Exhausted, InD
 from idempotency.models import Kind
 from idempotency.outside import watched
 from idempotency.querysets import Claim
+from idempotency.signals import Told
 from idempotency.states import State
 from idempotency.storage import Look, Seen
 
@@ -195,8 +196,10 @@ class TransactionalRun(Run):
         return outcome
 
     def _tell_success(self) -> None:
-        about = self.told(key_hash=self._key_hash, attempt=self._number, duration=self.duration)
-        events.tell(signals.attempt_succeeded, about)
+        events.tell(signals.attempt_succeeded, self._success())
+
+    def _success(self) -> Told:
+        return self.told(key_hash=self._key_hash, attempt=self._number, duration=self.duration)
 
     def _try(self, *, joined: bool) -> Outcome[Any]:
         with self.storage.transaction(joined=joined):
@@ -254,7 +257,7 @@ class TransactionalRun(Run):
                 self._explain(error)
                 raise
             if self.outer is not None:  # what rolls back with it has not succeeded
-                transaction.on_commit(self._tell_success, using=self.storage.using, robust=True)
+                events.tell_with_commit(signals.attempt_succeeded, self._success())
             return
         self.hooks = list(self.storage.connection.run_on_commit)
         self.sent = True

@@ -190,7 +190,10 @@ class CeleryDelivery(Delivery):
             time.sleep(1)  # else a broken broker link makes a hot loop
             return Requeue(str(busy), requeue=True)
         note = f"{type(busy).__qualname__}, again in {countdown:.0f} s"
-        events.announce(Kind.DEFERRED, {**about, "note": note})
+        try:
+            events.announce(Kind.DEFERRED, {**about, "note": note})
+        except Exception:  # a soft time limit: the copy is published, and this delivery has to end
+            logger.exception("%s is deferred, and nobody was told.", self.task_id)
         return Retry(f"Deferred: {busy}", exc=None, when=countdown, sig=copy)  # type: ignore[arg-type] # a float is Real
 
     def _countdown(self, count: int) -> float:

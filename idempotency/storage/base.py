@@ -18,13 +18,18 @@ from django.db.models.functions import Now
 from idempotency.attempts import owner
 from idempotency.exceptions import BodyCommitted, InsideTransaction, ManualCommit, NotCommitted
 from idempotency.keys import Key
-from idempotency.models import IdempotencyRecord
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
 from idempotency.policies import TRANSACTIONAL
 from idempotency.querysets import Claim, RecordQuerySet, after
 from idempotency.states import State
 from idempotency.storage.rows import Entry, Look, Seen, described
 
 logger = logging.getLogger("idempotency")
+
+#: What an error names when they are not there.
+TABLES = tuple(
+    model._meta.db_table for model in (IdempotencyRecord, IdempotencyEvent, ParkedMessage)
+)
 
 
 class Storage(ABC):
@@ -101,14 +106,20 @@ class Storage(ABC):
         if not self.in_test_case:
             yield
             return
-        savepoint = self.connection.savepoint()  # Django 6.1 renames transaction.savepoint()
+        self.outlasts_the_body()
         try:
             yield
         except BaseException:
             if self.connection.needs_rollback or self._is_aborted():
                 self.connection.needs_rollback = False
-                self.connection.savepoint_rollback(savepoint)
+                self.connection.savepoint_rollback(self._savepoint)
             raise
+
+    def outlasts_the_body(self) -> None:
+        """Inside a ``TestCase``: what was written until now is not rolled back with the body."""
+        if self.in_test_case:
+            # Django 6.1 renames transaction.savepoint()
+            self._savepoint = self.connection.savepoint()
 
     def _discard_unless_idle(self) -> bool:
         connection = self.connection
@@ -336,20 +347,20 @@ class Storage(ABC):
 
     def succeed(self, claim: Claim, *, result: str | None) -> bool:
         """Settle the claim: the effect happened. True also when this claim did it before."""
-        return self.records.succeed(claim, result=result) or self.has_succeeded(claim)
+        return self.records.succeed(claim, result=result) or self.has_ended(claim, State.SUCCEEDED)
 
     def hold(self, claim: Claim) -> None:
         """Lock the claim's row in this transaction: a heartbeat that wrote it meanwhile would make
         its settlement fail under REPEATABLE READ."""
         self.records.claimed_by(claim).select_for_update(no_key=True).first()
 
-    def has_succeeded(self, claim: Claim) -> bool:
-        """Whether this very claim succeeded: the reply to its settlement may have been lost.
+    def has_ended(self, claim: Claim, state: State) -> bool:
+        """Whether this very claim ended like this: the reply to its settlement may have been lost.
 
         Inside a transaction; locking the row waits for a backend that may still be committing.
         """
         own = self.records.claimed_by(claim).select_for_update()
-        return State.SUCCEEDED in list(own.values_list("state", flat=True))
+        return state in list(own.values_list("state", flat=True))
 
     def fail(self, claim: Claim, error: BaseException, *, repeats: bool) -> bool:
         """Settle the claim: it may be claimed again.

@@ -12,7 +12,7 @@ from psycopg.types.datetime import TimestamptzLoader
 
 from idempotency.keys import Key
 from idempotency.states import State
-from idempotency.storage.base import Storage
+from idempotency.storage.base import TABLES, Storage
 from idempotency.storage.rows import Entry, Look, Seen
 
 # The row that answers most: a failed one stands behind any other under an older secret.
@@ -128,7 +128,9 @@ class PostgreSQL(Storage):
 
     def _is_table_missing(self, error: BaseException) -> bool:
         # The text may be translated; the name in it is not.
-        return _sqlstate(error) == UNDEFINED_TABLE and '"idempotency_' in str(error)
+        return _sqlstate(error) == UNDEFINED_TABLE and any(
+            f'"{table}"' in str(error) for table in TABLES
+        )
 
     def _has_ended(self) -> bool:
         return self._status() is TransactionStatus.IDLE

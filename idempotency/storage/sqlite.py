@@ -17,7 +17,7 @@ from idempotency.keys import Key
 from idempotency.models import IdempotencyRecord
 from idempotency.querysets import Claim, after
 from idempotency.states import State
-from idempotency.storage.base import Storage
+from idempotency.storage.base import TABLES, Storage
 from idempotency.storage.rows import Entry, Look, Seen
 
 #: A write that changes nothing takes the lock of a writer at once, and waits for it as long as the
@@ -62,7 +62,7 @@ class SQLite(Storage):
         return "no such savepoint: idempotency_" in str(error)
 
     def _is_table_missing(self, error: BaseException) -> bool:
-        return "no such table: idempotency_" in str(error)
+        return str(error) in {f"no such table: {table}" for table in TABLES}
 
     def _has_ended(self) -> bool:
         return not self.connection.connection.in_transaction

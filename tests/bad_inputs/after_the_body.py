@@ -107,10 +107,10 @@ TRANSACTIONAL = Moment(
         Refused(
             given="a generator as the result",
             act=executed(lambda: lines(7)),
-            error=TypeError,
+            error=ResultNotStorable,
             says=(
-                "The body under key … returned a generator, whose code has not run, and will "
-                "not. Return a list in the body."
+                "the result of billing.charge is of type generator and cannot be stored; … "
+                "All that the body did is rolled back."
             ),
             leaves=("failed",),
         ),

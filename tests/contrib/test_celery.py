@@ -6,7 +6,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from celery.exceptions import Ignore, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -489,3 +489,26 @@ def test_a_replay_without_a_stored_result_feeds_no_next_step(deliver, messages):
     state, error = deliver(silent, "key", chain=[transactional.s().set(task_id="next")])
     assert (state, type(error)) == ("FAILURE", ResultNotStored)
     assert effects() == 1
+
+
+def test_a_limit_while_a_deferral_is_told_leaves_one_message(deliver, messages, monkeypatch):
+    def struck(*_):
+        raise SoftTimeLimitExceeded
+
+    gate = Gate()
+    with gate.held(lambda: deliver(retrying, "key", do=lambda self: gate.pass_())):
+        monkeypatch.setattr("idempotency.contrib.celery.events.announce", struck)
+        state, retry = deliver(retrying, "key")
+    assert (state, type(retry)) == ("RETRY", Retry)
+    [(headers, _)] = messages()
+    assert headers["retries"] == 0
+
+
+def test_a_deferral_is_told_of_the_record_that_was_met(deliver, messages, told, settings):
+    settings.IDEMPOTENCY = {"KEY_SECRETS": ["old"]}
+    gate = Gate()
+    with gate.held(lambda: deliver(held, "key", do=lambda self: gate.pass_())):
+        settings.IDEMPOTENCY = {"KEY_SECRETS": ["new", "old"]}
+        assert deliver(held, "key")[0] == "RETRY"
+    [deferred] = [about for name, about in told if name == "delivery_deferred"]
+    assert deferred["key_hash"] == the_record().key_hash

@@ -232,3 +232,15 @@ def test_unknown_is_no_resolution(paid):
     doubt(paid, "taken")
     with pytest.raises(ValueError, match="ends no doubt"):
         resolve(the_record().key_hash, Verdict.unknown(), reason="?")
+
+
+def test_tasks_that_cannot_be_imported_stop_no_sweep_that_asks_nobody(paid, provider, monkeypatch):
+    def broken():
+        raise ImportError("a typo in somebody's tasks")
+
+    monkeypatch.setattr("idempotency.jobs.loaders", [broken])
+    assert sweep() == Swept(0, 0, 0, Published())
+    doubt(paid, "taken")
+    let_time_pass()
+    with pytest.raises(ImportError, match="a typo"):
+        sweep()

@@ -10,7 +10,7 @@ from smtplib import SMTPException, SMTPServerDisconnected
 import psycopg
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 from psycopg import connect
@@ -706,3 +706,22 @@ def test_a_doubt_must_have_been_thought_of():
 def test_a_lease_is_a_positive_timedelta(lease):
     with pytest.raises(ValueError, match="positive timedelta"):
         Leased(on_doubt=OnDoubt.HOLD, lease=lease)
+
+
+@pytest.mark.django_db(transaction=False)
+def test_inside_django_s_test_case_what_was_marked_or_settled_outlasts_an_error_of_the_body():
+    def marked():
+        current_attempt().effect_begins()
+        connection.cursor().execute("SELECT 1 / 0")
+
+    def settled():
+        with current_attempt().settling(result="settled"):
+            effect()
+        connection.cursor().execute("SELECT 1 / 0")
+
+    for body, state in ((marked, "in_doubt"), (settled, "succeeded")):
+        with pytest.raises(DataError):
+            once(body, MARKED, key=state)
+        assert IdempotencyRecord.objects.order_by("id").last().state == state
+    assert once(key="succeeded").result == "settled"
+    assert effects() == 1

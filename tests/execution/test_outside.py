@@ -108,3 +108,16 @@ def test_nothing_is_watched_after_a_body_that_failed(said):
     with pytest.raises(ZeroDivisionError):
         once(lambda: 1 / 0)
     assert connections["sqlite"].execute_wrappers == []
+
+
+def test_a_nested_call_of_ours_leaves_no_hook_of_the_body_s(said):
+    once(lambda: once(int, key="child").result)
+    assert said() == []
+    once(hook, key="after")
+    assert said() == ["hook"]
+
+
+def test_an_alias_that_cannot_be_loaded_stops_nothing(said, settings, monkeypatch):
+    absent = {**connections.settings["default"], "ENGINE": "no.such.driver"}
+    monkeypatch.setitem(connections.settings, "absent", absent)
+    assert once(lambda: "done").result == "done"

@@ -5,7 +5,8 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from celery.exceptions import SoftTimeLimitExceeded
+from django.db import connection, transaction
 from django.utils import timezone
 
 from idempotency import (
@@ -19,11 +20,13 @@ from idempotency import (
     signals,
 )
 from idempotency.exceptions import InDoubt, LeaseLost
+from idempotency.leased import LeasedRun
 from idempotency.logs import LEVELS
 from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
 from idempotency.resolution import allow_again, resolve
-from tests.execution.bodies import Thread, effect, kinds, the_record
+from tests.execution.bodies import Thread, effect, effects, kinds, the_record
+from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -163,7 +166,7 @@ def test_what_rolls_back_with_its_caller_is_not_told_as_done(told):
     assert names(told) == ["attempt_failed"]
     told.clear()
     once(lambda: (child(), child()))
-    assert names(told) == ["duplicate_replayed", "attempt_succeeded", "attempt_succeeded"]
+    assert names(told) == ["attempt_succeeded", "duplicate_replayed", "attempt_succeeded"]
     assert kinds() == ["failed"]  # the duplicate's event would have been lost with its caller
 
 
@@ -236,3 +239,76 @@ def test_inside_django_s_test_case_it_is_told_too_and_leaves_no_hook(
         once(policy=policy)
     assert names(told)[-2:] == ["attempt_succeeded", "duplicate_replayed"]
     assert callbacks == []
+
+
+def test_a_duplicate_inside_of_a_call_that_rolls_back_is_not_told(told):
+    def parent():
+        once(key="child")
+        once(key="child")
+        fail()
+
+    with pytest.raises(KeyError):
+        once(parent)
+    assert names(told) == ["attempt_failed"]
+
+
+def test_a_receiver_whose_statement_fails_does_not_take_the_outer_call_with_it(told):
+    def broken(**about):
+        connection.cursor().execute("SELECT 1 / 0")
+
+    once(key="child")
+    signals.duplicate_replayed.connect(broken)
+    try:
+        assert once(lambda: once(key="child").result, key="parent").result == "effect"
+    finally:
+        signals.duplicate_replayed.disconnect(broken)
+    assert IdempotencyRecord.objects.count() == 2
+
+
+def test_the_lease_is_kept_while_a_slow_receiver_is_told_of_its_claim():
+    lease, kept = timedelta(seconds=0.5), []
+
+    def slow(**about):
+        claimed = the_record().lease_expires_at
+        wait_until(lambda: the_record().lease_expires_at > claimed, "the heartbeat", seconds=5)
+        kept.append(True)  # an error here would be Django's to log
+
+    signals.attempt_claimed.connect(slow)
+    try:
+        assert once(policy=Leased(on_doubt=OnDoubt.HOLD, lease=lease)).result == "effect"
+    finally:
+        signals.attempt_claimed.disconnect(slow)
+    assert kept
+
+
+def test_a_success_is_told_once_whatever_strikes_afterwards(told, monkeypatch, caplog):
+    def struck(*_):
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(LeasedRun, "_publish_after_own_doubt", struck)
+    assert once(policy=HOLD).result == "effect"
+    assert names(told) == ["attempt_claimed", "attempt_succeeded"]
+    assert "the sweeper publishes" in caplog.text
+
+
+def test_a_lease_lost_in_a_settling_block_is_told_and_written_down(told):
+    def body():
+        with current_attempt().settling():
+            IdempotencyRecord.objects.update(claim_id=uuid.uuid4())
+
+    with pytest.raises(LeaseLost):
+        once(body, HOLD)
+    assert names(told) == ["attempt_claimed", "lease_lost"]
+    assert kinds() == ["lease_lost"]
+
+
+def test_a_leased_body_that_returns_a_generator_has_succeeded_all_the_same(told):
+    """Nothing is repeated because of its result, which cannot be stored."""
+
+    def body():
+        effect()
+        return (each for each in "ab")
+
+    once(body, HOLD)
+    assert once(body, HOLD).replayed
+    assert effects() == 1

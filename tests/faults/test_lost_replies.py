@@ -7,11 +7,13 @@ from datetime import timedelta
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 from psycopg import connect
 from psycopg.conninfo import conninfo_to_dict
 
 from idempotency import Leased, OnDoubt, current_attempt, execute
 from idempotency.exceptions import AlreadyRunning, InDoubt
+from idempotency.models import IdempotencyRecord
 from idempotency.storage.postgresql import PostgreSQL
 from tests.execution.bodies import Thread, effect, effects, the_record
 from tests.harness.processes import database_url
@@ -171,3 +173,37 @@ def test_a_commit_still_in_progress_is_neither_success_nor_failure(
     wait_until(effects, "the old backend to commit")
     assert once().replayed is True
     assert effects() == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "signal"),
+    [(TimeoutError, "in_doubt", "doubt_found"), (KeyError, "failed", "attempt_failed")],
+)
+def test_an_end_whose_reply_was_lost_is_known_by_its_claim_and_told(
+    error, state, signal, line, told
+):
+    policy = Leased(on_doubt=OnDoubt.HOLD, no_effect_errors=(KeyError,))
+
+    def body():
+        line.cut(after="COMMIT")
+        raise error("unclear")
+
+    with pytest.raises(error):
+        once(body, policy=policy)
+    assert the_record().state == state
+    assert [name for name, _ in told] == ["attempt_claimed", signal]
+
+
+def test_a_doubt_that_is_found_is_told_though_the_reply_was_lost(line, told, monkeypatch):
+    def killed():
+        raise SystemExit
+
+    monkeypatch.setattr(PostgreSQL, "leave_in_doubt", lambda *_: True)  # it could not any more
+    with pytest.raises(SystemExit):
+        once(killed, policy=HOLD)
+    IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+    told.clear()
+    line.cut(after="COMMIT")
+    with pytest.raises(InDoubt):
+        once(policy=HOLD)
+    assert [name for name, _ in told] == ["doubt_found"]

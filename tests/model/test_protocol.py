@@ -14,7 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 
 pytestmark = pytest.mark.skipif(
-    not shutil.which("spin"), reason="spin is not installed: apt-get install spin"
+    not (shutil.which("spin") and shutil.which("gcc")), reason="apt-get install spin gcc libc6-dev"
 )
 
 #: What may go wrong how often. Nothing is lost: under weak fairness, which explores far more

@@ -197,7 +197,7 @@ MUTANTS = [
     Mutant(
         "call a lost settlement a success",
         "leased.py",
-        "if not sent or not self._insist(lambda: self.storage.has_succeeded(claim)):",
+        "if not sent or not self._insist(lambda: self.storage.has_ended(claim, State.SUCCEEDED)):",
         "if not sent:",
         f"{REPLIES} -k never_arrived",
     ),

@@ -39,7 +39,7 @@ MUTANTS = [
     Mutant(
         "tell of a nested success before its caller has committed",
         "transactional.py",
-        "transaction.on_commit(self._tell_success, using=self.storage.using, robust=True)",
+        "events.tell_with_commit(signals.attempt_succeeded, self._success())",
         "self._tell_success()",
         f"{SIGNALS} -k 'rolls_back_with_its_caller or takes_a_child_back'",
     ),
@@ -68,16 +68,16 @@ MUTANTS = [
     Mutant(
         "tell of a storm only what is written down",
         "events.py",
-        "    tell(SIGNALS[kind], about)\n    if not stored:",
+        "    tell(SIGNALS[kind], about)\n    storage",
         "    if kind in SAMPLED and not _is_rare(kind, about):\n        return\n"
-        "    tell(SIGNALS[kind], about)\n    if not stored:",
+        "    tell(SIGNALS[kind], about)\n    storage",
         f"{SIGNALS} -k storm",
     ),
     Mutant(
         "tell of what is done to a record before it is committed",
         "events.py",
-        "transaction.on_commit(partial(tell, SIGNALS[kind], about), using=about",
-        "(lambda hook, **_: hook())(partial(tell, SIGNALS[kind], about), using=about",
+        "    tell_with_commit(SIGNALS[kind], about)",
+        "    tell(SIGNALS[kind], about)",
         f"{SIGNALS} -k told_with_its_commit",
     ),
     Mutant(
@@ -133,15 +133,73 @@ MUTANTS = [
     Mutant(
         "tell of a write by another job of ours",
         "outside.py",
-        'is_ours = transaction_owner(connections[alias]) or "idempotency_" in str(sql)',
+        'is_ours = transaction_owner(there) or "idempotency_" in str(sql)',
         "is_ours = False",
         f"{OUTSIDE} -k protected_by_its_own_record",
     ),
     Mutant(
         "tell of no write elsewhere",
         "outside.py",
-        "if alias != using:",
-        "if False:",
+        "        if alias != using:",
+        "        if False:",
         f"{OUTSIDE} -k another_alias",
+    ),
+    Mutant(
+        "tell of a doubt only when the reply came",
+        "calls.py",
+        "            self.doubted = seen\n",
+        "            self.doubted = seen if seen.state is State.FAILED else None\n",
+        "tests/faults/test_lost_replies.py -k found_is_told",
+    ),
+    Mutant(
+        "tell of a lost lease when it was the reply that was lost",
+        "leased.py",
+        "return self.is_resent and self.storage.has_ended(self._held, state)",
+        "return False",
+        "tests/faults/test_lost_replies.py -k end_whose_reply",
+    ),
+    Mutant(
+        "tell slow receivers of a claim without a heartbeat",
+        "leased.py",
+        "                heartbeat.enter_context(self._heartbeat(self._held))\n"
+        "                self._tell(signals.attempt_claimed)\n",
+        "                self._tell(signals.attempt_claimed)\n"
+        "                heartbeat.enter_context(self._heartbeat(self._held))\n",
+        f"{SIGNALS} -k slow_receiver",
+    ),
+    Mutant(
+        "tell of a lost lease in the transaction that rolls back",
+        "leased.py",
+        "raise (lost := self._stale(claim))",
+        "raise self._lease_lost(claim)",
+        f"{SIGNALS} -k lost_in_a_settling_block",
+    ),
+    Mutant(
+        "tell of a nested duplicate inside of its caller's transaction",
+        "calls.py",
+        "events.tell_with_commit(signals.duplicate_replayed, about)",
+        "events.tell(signals.duplicate_replayed, about)",
+        f"{SIGNALS} -k 'rolls_back_is_not_told or statement_fails'",
+    ),
+    Mutant(
+        "tell of our own hooks as of the body's",
+        "outside.py",
+        'sum(getattr(hook, "func", None) is not tell for hook in hooks)',
+        "len(hooks)",
+        f"{OUTSIDE} -k nested_call_of_ours",
+    ),
+    Mutant(
+        "tell the log whatever a publisher calls a message",
+        "logs.py",
+        "return text if WORD.fullmatch(text) else json.dumps(text)",
+        "return text",
+        f"{LOGS} -k begin_another_line",
+    ),
+    Mutant(
+        "tell of a deferral, and let a limit there undo it",
+        "contrib/celery.py",
+        "except Exception:  # a soft time limit",
+        "except ArithmeticError:  # a soft time limit",
+        f"{CELERY} -k limit_while_a_deferral",
     ),
 ]

@@ -156,3 +156,11 @@ def test_without_such_a_function_tracebacks_reach_their_handlers_whole(caplog):
     except ValueError:
         logger.exception("It failed.")
     assert caplog.records[0].exc_info
+
+
+def test_a_task_id_cannot_begin_another_line(lines):
+    tell(signals.duplicate_replayed, about(task_id="x\nkey_exhausted scope=payroll"))
+    [line] = lines()
+    assert "\n" not in line.getMessage()
+    assert r'task_id="x\nkey_exhausted scope=payroll"' in line.getMessage()
+    assert line.idempotency_task_id == "x\nkey_exhausted scope=payroll"
