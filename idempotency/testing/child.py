@@ -5,7 +5,6 @@ It is started, not forked: a connection to a database cannot be shared with a ch
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -13,10 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.core import mail
 from django.db import connections
 
 from idempotency.digests import Key
@@ -41,6 +42,7 @@ class Report:
     key: Key | None
     using: str
     history: list[str]
+    mails: list[Any]
 
 
 def die(message: Message, death: Death) -> None:
@@ -57,15 +59,26 @@ def die(message: Message, death: Death) -> None:
     refuse_memory(message.using)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        names = {alias: str(connections[alias].settings_dict["NAME"]) for alias in connections}
-        (folder / "databases").write_text(json.dumps(names))
+        (folder / "databases").write_bytes(_pickled_databases())
         (folder / "delivery").write_bytes(_pickled(message, death))
         report = _ended(folder)
     message.deliveries += 1
     message.key, message.using, message.history = report.key, report.using, report.history
     death.struck, death.met = report.struck, report.met
+    getattr(mail, "outbox", []).extend(report.mails)
     if report.key is not None:
         _wait_for_release(report.key, report.using)
+
+
+def _pickled_databases() -> bytes:
+    """What the test run may have changed: the name of each, a port, a role, an option."""
+    try:
+        return pickle.dumps({alias: connections[alias].settings_dict for alias in connections})
+    except Exception as error:
+        raise CannotDeliver(
+            f"DATABASES cannot be given to another process ({error}): all in it has to be "
+            "picklable. Or let this test run in a TestCase: there the death is simulated."
+        ) from error
 
 
 def _pickled(message: Message, death: Death) -> bytes:
@@ -91,26 +104,37 @@ def refuse_memory(alias: str) -> None:
 
 
 def _ended(folder: Path) -> Report:
-    ran = subprocess.Popen(  # noqa: S603 this very Python, and a module of ours
-        [sys.executable, "-m", "idempotency.testing.dying", str(folder)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    # A file and no pipe: whatever the task started may hold a pipe open for longer than it lives.
+    said, told = folder / "said", folder / "report"
+    with said.open("wb") as output:
+        ran = subprocess.Popen(  # noqa: S603 this very Python, and a module of ours
+            [sys.executable, "-m", "idempotency.testing.dying", str(folder)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
-        said, _ = ran.communicate(timeout=LIFETIME)
+        ran.wait(LIFETIME)
+        end = f"came to another end ({ran.returncode})"
     except subprocess.TimeoutExpired:
-        ran.kill()
-        said = f"It did not end within {LIFETIME:g} s.\n{ran.communicate()[0]}"
-    told = folder / "report"
+        end = f"did not end within {LIFETIME:g} s"
+    finally:
+        _end_group(ran)
     if ran.returncode not in (0, -signal.SIGKILL) or not told.exists():
         raise CannotDeliver(
-            f"The process that was to die came to another end ({ran.returncode}). It said:\n{said}"
+            f"The process that was to die {end}. It said:\n{said.read_text(errors='replace')}"
         )
     report: Report = pickle.loads(told.read_bytes())  # noqa: S301 our own child wrote it
     return report
+
+
+def _end_group(leader: subprocess.Popen[bytes]) -> None:
+    """End the child, and what it has started."""
+    with suppress(ProcessLookupError):  # nobody is left
+        os.killpg(leader.pid, signal.SIGKILL)
+    leader.wait()
 
 
 def _wait_for_release(key: Key, using: str) -> None:

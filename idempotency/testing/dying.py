@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import django
+from django.core import mail
 from django.db import connections
+from django.test.utils import setup_test_environment
 
 
 def main(folder: Path) -> None:
     """Take the test's databases, and only then let anything reach one."""
-    for alias, name in json.loads((folder / "databases").read_text()).items():
-        connections.settings[alias]["NAME"] = name
+    databases = pickle.loads((folder / "databases").read_bytes())  # noqa: S301 our parent's
+    connections.settings.update(databases)
     django.setup()
+    setup_test_environment(debug=False)  # mail stays here, as it does in the test
     _deliver(folder)
 
 
@@ -25,12 +28,14 @@ def _deliver(folder: Path) -> None:
     # Not before Django is set up.
     from idempotency.testing.child import Report
     from idempotency.testing.messages import catching
+    from idempotency.testing.tracing import publishing_nothing
     from idempotency.testing.watching import Watch, watching
 
     message, death = pickle.loads((folder / "delivery").read_bytes())  # noqa: S301 our parent's
 
     def report() -> None:
-        ended = Report(death.struck, death.met, watch.key, watch.using, message.history)
+        mails: list[Any] = vars(mail)["outbox"]
+        ended = Report(death.struck, death.met, watch.key, watch.using, message.history, mails)
         (folder / "report").write_bytes(pickle.dumps(ended))
 
     def meet(moment: str) -> None:
@@ -39,7 +44,7 @@ def _deliver(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     watch = Watch(meet)
-    with watching(), catching(message):
+    with watching(), publishing_nothing(), catching(message):
         message.deliver_watched(watch, redelivered=message.count())
     report()
 

@@ -10,22 +10,29 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from idempotency.calls import Outcome
+from django.core import mail
+
 from idempotency.conf import conf
 from idempotency.digests import Key
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.testing import child, tracing
 from idempotency.testing.deaths import CannotDeliver, Death, SimulatedCrash, simulated
 from idempotency.testing.records import records_of, story_of
-from idempotency.testing.watching import Watch, in_test_case, watched_by, watching
+from idempotency.testing.watching import AFTER_COMMIT, Watch, in_test_case, watched_by, watching
 
-#: The messages last delivered: their stories explain a failed assertion.
-recent: deque[Message] = deque(maxlen=10)
+#: The messages last delivered, and the outbox of their test. Every test of Django's has a new one.
+#: (django/test/testcases.py: SimpleTestCase._pre_setup)
+recent: deque[tuple[object, Message]] = deque(maxlen=10)
+
+
+def _outbox() -> object:
+    return getattr(mail, "outbox", None)
 
 
 def recent_stories() -> str:
-    """What happened to the messages last delivered; empty without any."""
-    return "\n".join(story_of(message) for message in dict.fromkeys(recent))
+    """What happened to the messages that this test delivered last; empty without any."""
+    messages = [message for outbox, message in recent if outbox is _outbox()]
+    return "\n".join(story_of(message) for message in dict.fromkeys(messages))
 
 
 #: Where the messages go that are published in this context, instead of to a broker.
@@ -107,10 +114,12 @@ class Message:
         Raises:
             ValueError: There is no moment of this name.
             CannotDeliver: The delivery did not come to this moment, or cannot be made in another
-                process: the message says why.
+                process, or nobody would repeat it after a death: the message says why.
         """
         death = at if isinstance(at, Death) else Death(at)
-        recent.append(self)
+        if self.is_celery:
+            tracing.refuse_early(self.task)
+        recent.append((_outbox(), self))
         simulates = in_test_case()
         if simulates:
             self._simulate(death)
@@ -139,7 +148,7 @@ class Message:
 
     def deliver_watched(self, watch: Watch, *, redelivered: bool) -> Delivered:
         """One delivery; inside of ``watching()`` and ``catching()``."""
-        recent.append(self)
+        recent.append((_outbox(), self))
         published: list[Message] = []
         token = _published.set(published)
         try:
@@ -154,16 +163,23 @@ class Message:
                 f"{self} ran without @idempotent and without execute(): a second delivery would "
                 "repeat all that it did. Put @idempotent below @shared_task."
             )
+        if watch.outcome is not None:
+            watch.meet(AFTER_COMMIT)
         delivered = Delivered(
             message=self,
             value=value,
             error=error,
-            outcome=watch.outcome,
+            replayed=self._is_replay(watch),
             parked=ParkedMessage.objects.using(self.using).filter(task_id=self.id).exists(),
             published=tuple(published),
         )
         self.history.append(str(delivered))
         return delivered
+
+    def _is_replay(self, watch: Watch) -> bool:
+        """A task that calls something idempotent has run, even if that was replayed."""
+        replayed = watch.outcome is not None and watch.outcome.replayed
+        return replayed and (watch.is_task or not self.is_celery)
 
     def _call(self, redelivered: bool) -> tuple[Any, BaseException | None]:
         if self.is_celery:
@@ -180,6 +196,8 @@ class Delivered:
 
     Attributes:
         message: What was delivered.
+        replayed: Whether an earlier delivery's result was the answer, so that the body did not run.
+            Of a function that is no task: whether its last idempotent call was answered so.
         error: What was raised: for a Celery task also its Retry, Ignore or Reject. Else None.
         parked: Whether the message waits, parked, for a doubt to be resolved.
         published: What was published instead of to the broker: a deferred message, a retry.
@@ -188,7 +206,7 @@ class Delivered:
     message: Message
     value: Any
     error: BaseException | None
-    outcome: Outcome[Any] | None
+    replayed: bool
     parked: bool
     published: tuple[Message, ...]
 
@@ -204,11 +222,6 @@ class Delivered:
                 f"This delivery has no result: {self}.\n{story_of(self.message)}"
             ) from self.error
         return self.value
-
-    @property
-    def replayed(self) -> bool:
-        """Whether an earlier delivery's result was the answer, so that the body did not run."""
-        return self.outcome is not None and self.outcome.replayed
 
     @property
     def deferred(self) -> bool:

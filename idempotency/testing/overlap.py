@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from django.db import connections
 
@@ -41,6 +42,8 @@ def deliver_concurrently(*messages: Message) -> list[Delivered]:
             overlap.wait_for_a_holder()
         for thread in threads:
             thread.join(LIFETIME)
+    for thread in threads:
+        thread.release()
     delivered = [thread.outcome() for thread in threads]
     if overlap.failed:
         raise CannotDeliver(
@@ -109,10 +112,12 @@ class Delivering(threading.Thread):
         self._overlap = overlap
         self._redelivered = message.count()
         self._outcome: Delivered | BaseException | None = None
+        self._connections: Sequence[Any] = ()
         # On SQLite the BEGIN before the look may wait already, for whoever writes.
         self._waits_to_look = storage_for(message.using).connection.vendor == "sqlite"
 
     def run(self) -> None:
+        self._connections = connections.all()
         if self._waits_to_look:
             self._overlap.look(self)
         try:
@@ -130,6 +135,17 @@ class Delivering(threading.Thread):
             self._overlap.look(self)
         elif moment == BEFORE_EFFECT:
             self._overlap.hold()
+
+    def release(self) -> None:
+        """End the transactions of a thread that did not end: a TransactionTestCase would wait for
+        them when it empties the tables. On PostgreSQL; elsewhere nobody can."""
+        if not self.is_alive():
+            return
+        for each in self._connections:
+            if each.vendor == "postgresql" and each.connection is not None:
+                with connections[each.alias].cursor() as cursor:
+                    pid = each.connection.info.backend_pid
+                    cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
 
     def outcome(self) -> Delivered:
         """What became of it; raises what is no outcome of a delivery."""

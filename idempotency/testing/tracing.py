@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from idempotency import parking
+from idempotency.testing.deaths import CannotDeliver
 
 if TYPE_CHECKING:
     from idempotency.testing.messages import Message
@@ -86,6 +87,31 @@ def catching_own(tasks: Iterable[Any], keep: Keep) -> Iterator[None]:
         for task in tasks:
             changes.enter_context(patch.object(task, "apply_async", caught(task)))
         yield
+
+
+@contextmanager
+def publishing_nothing() -> Iterator[None]:
+    """No message of any task reaches a broker. (celery/app/base.py: all go through send_task)"""
+    if parking.broker is None:  # no Celery, and so no message
+        yield
+        return
+    from celery import Celery, uuid
+
+    def send_task(app: Any, name: str, *_: Any, task_id: Any = None, **options: Any) -> Any:
+        return app.AsyncResult(task_id or uuid())
+
+    with patch.object(Celery, "send_task", send_task):
+        yield
+
+
+def refuse_early(task: Any) -> None:
+    """Raise CannotDeliver if no broker would deliver the message of a dead worker again."""
+    if not task.acks_late:
+        raise CannotDeliver(
+            f"{task.name} is acknowledged before it runs: when its worker dies, no broker delivers "
+            "it again, and what it had to do is lost (idempotency.W001). Set acks_late=True on the "
+            "task, or CELERY_TASK_ACKS_LATE = True."
+        )
 
 
 @contextmanager

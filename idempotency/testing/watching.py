@@ -15,6 +15,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from idempotency import execution
+from idempotency.attempts import Delivery
 from idempotency.calls import Call, Outcome
 from idempotency.conf import conf
 from idempotency.digests import Key
@@ -25,7 +26,8 @@ BEFORE_EFFECT = "before the effect"
 #: The body has returned; nothing is committed of a transactional attempt, and no leased one has
 #: settled.
 AFTER_EFFECT = "after the effect"
-#: The record and, if transactional, the effect are committed; the message is not acknowledged.
+#: The task has returned, and what its last idempotent call did is committed; the message is not
+#: acknowledged.
 AFTER_COMMIT = "after the commit"
 
 
@@ -67,6 +69,8 @@ class Watch:
         self.key: Key | None = None
         self.using = conf().DATABASE
         self.outcome: Outcome[Any] | None = None
+        #: Whether the call is all of a Celery task, and not one in the midst of it.
+        self.is_task = False
         self._is_inside = False
 
     def run(self, original: Callable[[Call], Outcome[Any]], call: Call) -> Outcome[Any]:
@@ -74,6 +78,7 @@ class Watch:
         if self._is_inside:
             return original(call)
         self.key, self.using = call.key, call.using or conf().DATABASE
+        self.is_task = type(call.delivery) is not Delivery
 
         def body() -> Any:
             self.meet(BEFORE_EFFECT)
@@ -86,7 +91,6 @@ class Watch:
             self.outcome = original(replace(call, function=body))
         finally:
             self._is_inside = False
-        self.meet(AFTER_COMMIT)
         return self.outcome
 
 

@@ -4,7 +4,9 @@ from tests.mutants import Mutant
 
 DELIVERIES = "tests/testing/test_deliveries.py"
 DEATHS = "tests/testing/test_deaths.py"
+KILLED = "tests/testing/test_killed.py"
 ASSERTIONS = "tests/testing/test_assertions.py"
+PLUGIN = "tests/testing/test_plugin.py"
 LEASED = "tests/testing/test_leased_in_a_test_case.py"
 
 MUTANTS = [
@@ -46,16 +48,16 @@ MUTANTS = [
     Mutant(
         "kit: let the process that is to die reach the database of the settings",
         "testing/dying.py",
-        '        connections.settings[alias]["NAME"] = name',
-        "        pass",
-        f"{DEATHS} -k real_death_is_one",
+        "    connections.settings.update(databases)",
+        "",
+        f"{KILLED} -k real_death_is_one",
     ),
     Mutant(
         "kit: simulate a death where a real one can be had",
         "testing/messages.py",
         "        simulates = in_test_case()",
         "        simulates = True",
-        f"{DEATHS} -k real_death_is_one",
+        f"{KILLED} -k real_death_is_one",
     ),
     Mutant(
         "kit: say nothing when a delivery did not come to the moment of its death",
@@ -136,10 +138,73 @@ MUTANTS = [
     ),
     Mutant(
         "kit: never come to the moment after the commit",
-        "testing/watching.py",
-        "        self.meet(AFTER_COMMIT)",
-        "",
+        "testing/messages.py",
+        "            watch.meet(AFTER_COMMIT)",
+        "            pass",
         f"{DEATHS} -k has_its_effect_once",
+    ),
+    Mutant(
+        "kit: come to the moment after the commit before the task has returned",
+        "testing/watching.py",
+        "        return self.outcome\n",
+        "        self.meet(AFTER_COMMIT)\n        return self.outcome\n",
+        f"{DEATHS} -k has_done_all_of_it",
+    ),
+    Mutant(
+        "kit: take a task for replayed that is idempotent in part",
+        "testing/messages.py",
+        "return replayed and (watch.is_task or not self.is_celery)",
+        "return replayed",
+        f"{DELIVERIES} -k idempotent_in_part",
+    ),
+    Mutant(
+        "kit: send the mail of a process that is to die",
+        "testing/dying.py",
+        "    setup_test_environment(debug=False)",
+        "    mail.outbox = []",
+        f"{KILLED} -k in_the_outbox",
+    ),
+    Mutant(
+        "kit: let the mail of a killed process die with it",
+        "testing/child.py",
+        ".extend(report.mails)",
+        "",
+        f"{KILLED} -k in_the_outbox",
+    ),
+    Mutant(
+        "kit: publish to the broker what a process that is to die publishes",
+        "testing/tracing.py",
+        '    with patch.object(Celery, "send_task", send_task):',
+        "    with ExitStack():",
+        f"{KILLED} -k publishes_no_message",
+    ),
+    Mutant(
+        "kit: leave alive what a killed process has started",
+        "testing/child.py",
+        "        os.killpg(leader.pid, signal.SIGKILL)",
+        "        leader.kill()",
+        f"{KILLED} -k has_started_ends",
+    ),
+    Mutant(
+        "kit: let a message die that nobody would deliver again",
+        "testing/tracing.py",
+        "    if not task.acks_late:",
+        "    if False:",
+        f"{DEATHS} -k death_would_lose",
+    ),
+    Mutant(
+        "kit: leave the transaction of a delivery that does not end",
+        "testing/overlap.py",
+        "        thread.release()",
+        "        pass",
+        f"{DELIVERIES} -k holds_nothing",
+    ),
+    Mutant(
+        "kit: tell the stories of other tests",
+        "testing/messages.py",
+        " if outbox is _outbox()]",
+        "]",
+        f"{PLUGIN} -k djangos_own_runner",
     ),
     Mutant(
         "kit: let time run backwards",

@@ -1,9 +1,16 @@
 """Tasks as a user writes them; a process that is to die imports them from here."""
 
 import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 from celery import shared_task
 from celery.exceptions import Ignore, Reject
+from django.conf import settings
+from django.core import mail as mails
+from django.db import connection
 
 from idempotency import TASK_ID, Leased, OnDoubt, Verdict, current_attempt, execute, idempotent
 from tests.jobs.models import Effect
@@ -126,3 +133,51 @@ def stubborn(order_id):
 @idempotent(key="order_id", scope="testing.outer")
 def outer(order_id):
     return ["outer", plain(order_id)]
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.letter")
+def letter(order_id):
+    mails.send_mail(f"order {order_id}", "It is on its way.", "shop@example.org", ["a@example.org"])
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.fan_out")
+def fan_out(order_id):
+    """It publishes at once, and not on commit."""
+    unprotected.delay(order_id)
+    unprotected.s(order_id).apply_async()
+
+
+@shared_task(acks_late=False)
+@idempotent(key="order_id", scope="testing.early")
+def early(order_id):
+    return effect(order_id)
+
+
+@shared_task(**LATE)
+@idempotent(key="path", scope="testing.leave_behind")
+def leave_behind(path):
+    """It starts a process that has its output, and lives for longer."""
+    started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(path).write_text(str(started.pid))
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.hang")
+def hang(order_id):
+    threading.Event().wait()
+
+
+@shared_task(**LATE)
+@idempotent(key="order_id", scope="testing.tell")
+def tell(order_id):
+    """The name under which this process is known to the server."""
+    return effect(order_id, settings.DATABASES[connection.alias]["OPTIONS"]["application_name"])
+
+
+@shared_task(**LATE)
+def part(order_id):
+    """Only a part of it is idempotent."""
+    plain(order_id)
+    effect(order_id, "unprotected")

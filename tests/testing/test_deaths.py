@@ -1,13 +1,10 @@
 """A process dies in a user's test: killed where the test commits, simulated inside a TestCase."""
 
-import os
 from datetime import timedelta
 
 import pytest
-from django.test import override_settings
 
-from idempotency import Verdict, execute
-from idempotency.attempts import owner
+from idempotency import Verdict
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.resolution import resolve
 from idempotency.testing import (
@@ -18,7 +15,6 @@ from idempotency.testing import (
     Message,
     SimulatedCrash,
     assert_effects,
-    assert_failed,
     assert_in_doubt,
     assert_once_or_in_doubt,
     assert_succeeded,
@@ -190,6 +186,21 @@ def test_the_plugin_runs_a_test_for_each_moment(moment_of_death, db):
     assert_effects(Effect.objects)
 
 
+def test_a_task_that_dies_after_the_commit_has_done_all_of_it(either):
+    message = Message(jobs.part, 7)
+    message.die(AFTER_COMMIT)
+    assert not message.deliver().replayed
+    assert_effects(Effect.objects.filter(note="effect"))
+    assert_effects(Effect.objects.filter(note="unprotected"), expected=2)
+
+
+@pytest.mark.parametrize("moment", [BEFORE_EFFECT, AFTER_COMMIT])
+def test_a_task_whose_message_a_death_would_lose_is_told_of(moment, either):
+    with pytest.raises(CannotDeliver, match=r"idempotency\.W001.*acks_late=True"):
+        Message(jobs.early, 7).die(moment)
+    assert_effects(Effect.objects, expected=0)
+
+
 # -- a simulated death ------------------------------------------------------------------------
 
 
@@ -220,42 +231,3 @@ def test_a_death_under_a_savepoint_leaves_the_tests_own_rows(db):
     Effect.objects.create(key="the test's own", pid=0)
     Message(jobs.ship, 7).die(AFTER_EFFECT)
     assert Effect.objects.get().key == "the test's own"
-
-
-# -- a real death -----------------------------------------------------------------------------
-
-
-def test_a_real_death_is_one_of_another_process(transactional_db):
-    message = Message(jobs.charge, 7)
-    message.die(AFTER_EFFECT)
-    assert message.history == ["died after the effect, killed"]
-    assert message.record.owner != owner()
-    assert Effect.objects.get().pid != os.getpid()
-
-
-def test_a_task_that_no_other_process_can_import_is_told(transactional_db):
-    def local(order_id):
-        return execute(lambda: order_id, key=order_id, scope="testing.local").result
-
-    with pytest.raises(CannotDeliver, match="top of a module"):
-        Message(local, 7).die(BEFORE_EFFECT)
-
-
-def test_what_the_other_process_says_of_its_failure_is_told(transactional_db, monkeypatch):
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "no.such.settings")
-    with pytest.raises(CannotDeliver, match="No module named 'no"):
-        Message(jobs.ship, 7).die(BEFORE_EFFECT)
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
-    with pytest.raises(CannotDeliver, match="it is not set here"):
-        Message(jobs.ship, 7).die(BEFORE_EFFECT)
-
-
-def test_a_task_that_kills_its_worker_each_time_is_exhausted(transactional_db):
-    with override_settings(IDEMPOTENCY={"MAX_REDELIVERIES": 2}):
-        message = Message(jobs.ship, 7)
-        for _ in range(3):  # the first delivery of a message leaves no note
-            message.die(AFTER_EFFECT)
-            let_time_pass(LONG)
-        assert message.deliver().parked
-    assert_failed(message)
-    assert_effects(Effect.objects, expected=0)

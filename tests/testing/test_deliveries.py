@@ -1,5 +1,7 @@
 """A user's task is delivered twice, or at the same time, and the test is told of each."""
 
+import threading
+
 import pytest
 from celery.exceptions import Ignore, Reject, Retry
 from django.db import transaction
@@ -19,6 +21,7 @@ from idempotency.testing import (
     overlap,
 )
 from idempotency.testing.overlap import Delivering, Overlap
+from tests.harness.waiting import wait_until
 from tests.jobs.models import Effect
 from tests.testing import jobs
 
@@ -102,6 +105,12 @@ def test_a_call_inside_another_is_not_the_one_that_is_watched(db):
     assert message.deliver().result == ["outer", "effect of 7"]
 
 
+def test_a_task_that_is_idempotent_in_part_is_not_replayed(db):
+    _, second = deliver_twice(jobs.part, 7)
+    assert not second.replayed
+    assert_effects(Effect.objects.filter(note="unprotected"), expected=2)
+
+
 @pytest.mark.parametrize(("how", "kind"), [("ignore", Ignore), ("reject", Reject)])
 def test_what_celery_would_do_is_seen(how, kind, db):
     delivered = Message(jobs.refuse, 7, how).deliver()
@@ -171,6 +180,36 @@ def test_deliveries_that_do_not_overlap_are_told(monkeypatch):
     monkeypatch.setattr(Overlap, "look", lambda *_: None)
     with pytest.raises(CannotDeliver, match="did not overlap"):
         deliver_concurrently(Message(jobs.ship, 7), Message(jobs.ship, 8))
+
+
+@commits
+def test_a_delivery_that_does_not_end_holds_nothing_any_longer(monkeypatch):
+    monkeypatch.setattr(overlap, "LIFETIME", 0.1)
+    is_over, ended = threading.Event(), threading.Event()
+
+    def view(number):
+        def body():
+            Effect.objects.create(key=number, pid=0)
+            is_over.wait(60)
+
+        try:
+            execute(body, key=number, scope="x")
+        finally:
+            ended.set()
+
+    def ship_the_same():
+        return execute(lambda: "free", key=7, scope="x").result
+
+    try:
+        with pytest.raises(CannotDeliver, match="did not end"):
+            deliver_concurrently(Message(view, 7))
+        delivered = wait_until(
+            lambda: (now := Message(ship_the_same).deliver()).error is None and now, "a free key"
+        )
+        assert delivered.result == "free"
+    finally:
+        is_over.set()
+        assert ended.wait(20)
 
 
 @commits
