@@ -186,6 +186,13 @@ MUTANTS = [
         f"{KILLED} -k has_started_ends",
     ),
     Mutant(
+        "kit: leave a process alive that was to be killed",
+        "testing/child.py",
+        "        _end_group(ran)",
+        "        pass",
+        f"{KILLED} -k 'does_not_end or interrupts'",
+    ),
+    Mutant(
         "kit: let a message die that nobody would deliver again",
         "testing/tracing.py",
         "    if not task.acks_late:",

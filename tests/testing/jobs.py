@@ -166,7 +166,7 @@ def leave_behind(path):
 @shared_task(**LATE)
 @idempotent(key="order_id", scope="testing.hang")
 def hang(order_id):
-    threading.Event().wait()
+    threading.Event().wait(60)
 
 
 @shared_task(**LATE)
