@@ -37,14 +37,16 @@ TEMPLATES = [
         },
     }
 ]
+_DEFAULT = {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": _SERVER["dbname"],
+    "USER": _SERVER["user"],
+    "PASSWORD": _SERVER["password"],
+    "HOST": _SERVER["host"],
+    "PORT": _SERVER["port"],
+}
 DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": _SERVER["dbname"],
-        "USER": _SERVER["user"],
-        "PASSWORD": _SERVER["password"],
-        "HOST": _SERVER["host"],
-        "PORT": _SERVER["port"],
-    },
+    "default": _DEFAULT,
+    "asked": {**_DEFAULT, "TEST": {"MIRROR": "default"}},
     "sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"},  # only named
 }
