@@ -9,13 +9,13 @@ from django.core.checks import CheckMessage
 from django.db import connections
 from django.db.models import Count, Min, Q
 
-from idempotency.checks.databases import ONE_SNAPSHOT, isolation
+from idempotency.checks.databases import ONE_SNAPSHOT, aliases, isolation, without_storage
 from idempotency.checks.findings import Found, finding, first_line
-from idempotency.checks.schema import BROKEN, missing, unusable
+from idempotency.checks.schema import BROKEN, connect, missing, unusable
 from idempotency.maintenance import purge
 from idempotency.models import IdempotencyRecord
 from idempotency.states import State
-from idempotency.storage import server
+from idempotency.storage import VENDORS, server
 
 #: Set by ``contrib``: asks the broker, for so many seconds at most.
 brokers: list[Callable[[float], Found]] = []
@@ -26,6 +26,8 @@ LAG = timedelta(days=8)
 
 def examine_database(using: str) -> Found:
     """Ask the database behind an alias. What keeps it from answering is found, not raised."""
+    if connections[using].vendor not in VENDORS:
+        return [without_storage(using, aliases().get(using, "--database"))]
     found: Found = []
     try:
         for question in (_server, missing, _rights, _locks, _records):
@@ -42,7 +44,7 @@ def _is_postgresql(using: str) -> bool:
 
 
 def _server(using: str) -> Found:
-    connections[using].ensure_connection()
+    connect(using)
     if not _is_postgresql(using):
         return []
     said = server.ask(using)

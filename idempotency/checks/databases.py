@@ -64,13 +64,21 @@ def _unusable() -> Iterator[checks.CheckMessage]:
                 f"{who} names {alias!r}, which is no database alias.",
                 f"Known are: {', '.join(connections)}.",
             )
-        elif (vendor := connections[alias].vendor) not in VENDORS:
-            yield finding(
-                "E005",
-                f"The database {alias!r} is {vendor}: no call of an @idempotent function that "
-                "keeps its records there will run.",
-                f"Name a PostgreSQL database: {who}.",
-            )
+        elif connections[alias].vendor not in VENDORS:
+            yield without_storage(alias, who)
+
+
+def without_storage(alias: str, who: str) -> checks.CheckMessage:
+    """What it means that records cannot live on a vendor's database."""
+    connection = connections[alias]
+    # Django gives this one to an empty dict. (django/db/utils.py, configure_settings)
+    is_empty = connection.settings_dict["ENGINE"] == "django.db.backends.dummy"
+    return finding(
+        "E005",
+        f"The database {alias!r} {'has no ENGINE' if is_empty else f'is {connection.vendor}'}: no "
+        "call of an @idempotent function that keeps its records there will run.",
+        f"Name a PostgreSQL database: {who}.",
+    )
 
 
 def check_sqlite() -> Found:
@@ -134,7 +142,8 @@ def check_pool() -> Found:
             f"The pool of the database {alias!r} holds one connection, which the body of "
             f"{leased[0].name} may be using: its lease cannot be renewed, and runs out while it "
             "runs.",
-            'Set "max_size" in the "pool" of the database to two for each thread that runs jobs.',
+            'In the "pool" of the database set "min_size": 1, and "max_size" to two for each '
+            "thread that runs jobs.",
         )
         for alias in known_aliases()
         if _pool_size(alias) == 1 and (leased := _jobs_on(alias, Leased))
@@ -165,18 +174,29 @@ def _misrouted(alias: str) -> Iterator[checks.CheckMessage]:
             f"migrate idempotency zero --fake --database {alias}; manage.py migrate idempotency "
             f"--database {alias}.",
         )
-    ours = IdempotencyRecord._meta.app_label
-    models = (model for model in apps.get_models() if model._meta.app_label != ours)
-    jobs = _jobs_on(alias, Transactional)
-    if jobs and not any(router.db_for_write(model) == alias for model in models):
-        names = ", ".join(job.name for job in jobs[:3])
+    apart = [job for job in _jobs_on(alias, Transactional) if _writes_elsewhere(job, alias)]
+    if apart:
+        names = ", ".join(job.name for job in apart[:3])
         yield finding(
             "W010",
-            f"The records of {names} are on {alias!r}, and no model is written there by default: "
-            "rows that a body writes without using= are not committed together with its record.",
+            f"The records of {names} are on {alias!r}, and no model of its app is written there by "
+            "default: rows that a body writes without using= are not committed together with its "
+            "record.",
             f"Keep the records where the rows are (DATABASE, or using= of the decorator), or let "
             f"a database router send the models to {alias!r}.",
         )
+
+
+def _writes_elsewhere(job: Job, alias: str) -> bool:
+    """Whether no model of the app with the job, or of the project, is written to the alias."""
+    ours = IdempotencyRecord._meta.app_label
+    app = apps.get_containing_app_config(job.name)
+    models = list(app.get_models()) if app else []
+    models = models or [each for each in apps.get_models() if each._meta.app_label != ours]
+    try:
+        return not any(router.db_for_write(model) == alias for model in models)
+    except Exception:  # a router may need to know a request or a tenant, and there is none
+        return False
 
 
 for each in (

@@ -49,14 +49,29 @@ def unusable(alias: str, error: Exception) -> checks.CheckMessage:
     )
 
 
+def connect(alias: str) -> None:
+    """Connect, if need be.
+
+    Raises:
+        DatabaseError: The database does not answer.
+        ImproperlyConfigured: Its options cannot be meant.
+    """
+    try:
+        connections[alias].ensure_connection()
+    except (TypeError, ValueError) as error:  # of psycopg_pool, for an option or its value
+        raise ImproperlyConfigured(f"an option is refused: {first_line(error)}") from error
+
+
 def missing(alias: str) -> Found:
     """E006: what of our tables is not there.
 
     Raises:
         DatabaseError: The database cannot be asked.
+        ImproperlyConfigured: Its options cannot be meant.
     """
     connection = connections[alias]
     migrate = f"Type: manage.py migrate idempotency --database {alias}."
+    connect(alias)
     with connection.cursor() as cursor:
         there = {table.name for table in connection.introspection.get_table_list(cursor)}
         gone = [model._meta.db_table for model in MODELS if model._meta.db_table not in there]

@@ -44,13 +44,13 @@ def is_found(number, **asked):
     return f"idempotency.{number}" in found(**asked)
 
 
-def declare(name="send", **options):
+def declare(name="send", module=__name__, **options):
     """A decorated function of this project, which no module holds."""
 
     def function(order_id, customer=None):
         return order_id
 
-    function.__qualname__ = name
+    function.__qualname__, function.__module__ = name, module
     return idempotent(**{"key": "order_id", "scope": name} | options)(function)
 
 
@@ -89,6 +89,12 @@ def test_the_alias_of_one_function_is_looked_at_like_that_of_the_settings():
 def test_a_database_without_a_storage_is_an_error(monkeypatch):
     monkeypatch.setattr(connections["default"], "vendor", "oracle")
     assert "is oracle: no call" in found("E005")
+
+
+def test_an_alias_without_an_engine_is_said_to_have_none(alias):
+    using = alias(ENGINE="django.db.backends.dummy")
+    with override_settings(IDEMPOTENCY={"DATABASE": using}):
+        assert "'asked' has no ENGINE: no call" in found("E005")
 
 
 @pytest.mark.parametrize(("mode", "said"), [("IMMEDIATE", False), (None, True), ("deferred", True)])
@@ -168,6 +174,17 @@ def test_a_pool_of_one_connection_is_enough_for_transactional_jobs(alias):
         assert not is_found("W023")
 
 
+@pytest.mark.parametrize(
+    ("pool", "says"),
+    [({"max_size": 2}, "max_size must be"), ({"maximum": 2}, "unexpected keyword argument")],
+)
+def test_a_pool_that_is_refused_is_a_sentence(pool, says, alias, django_db_blocker):
+    using = alias(options={"pool": pool}, CONN_MAX_AGE=0)
+    with django_db_blocker.unblock(), override_settings(IDEMPOTENCY={"DATABASE": using}):
+        assert says in found("E011", databases=["asked"])
+    connections["asked"].settings_dict["OPTIONS"].pop("pool")  # there is none to close
+
+
 class ToAsked:
     """A router that sends one model, and the tables, to another alias."""
 
@@ -200,6 +217,38 @@ def test_records_that_rows_do_not_go_to_are_named(router, policy, expected, alia
     routers = [f"{__name__}.{router.__name__}"] if router else []
     with override_settings(DATABASE_ROUTERS=routers):
         assert found() == [f"idempotency.{number}" for number in expected]
+
+
+class NotificationsToAsked:
+    def db_for_write(self, model, **hints):
+        return "asked" if model._meta.app_label == "notifications" else None
+
+
+class OfATenant:
+    def db_for_write(self, model, **hints):
+        raise LookupError("There is no tenant.")
+
+
+@pytest.mark.parametrize(
+    ("router", "module", "kept_on", "warned"),
+    [
+        (NotificationsToAsked, "notifications.tasks", "default", True),
+        (NotificationsToAsked, "notifications.tasks", "asked", False),
+        (NotificationsToAsked, "elsewhere.tasks", "default", False),
+        (NotificationsToAsked, "django.contrib.auth.tasks", "asked", True),
+        (NotificationsToAsked, "django.contrib.staticfiles.tasks", "default", False),
+        (OfATenant, "notifications.tasks", "default", False),
+    ],
+)
+def test_a_record_away_from_the_rows_of_the_job_s_own_app_is_named(
+    router, module, kept_on, warned, alias
+):
+    jobs.jobs.clear()
+    alias()
+    declare(module=module, using=kept_on)
+    with override_settings(DATABASE_ROUTERS=[f"{__name__}.{router.__name__}"]):
+        assert found() == ["idempotency.W010"] * warned
+        assert not warned or f"The records of {module}.send are on" in found("W010")
 
 
 # -- the tables ----------------------------------------------------------------------------------
