@@ -6,10 +6,13 @@ from threading import Thread
 
 from celery import Celery, current_app
 
-from idempotency.checks.findings import Found, finding, first_line
+from idempotency.checks.findings import Found, finding
 from idempotency.contrib.celery_checks.broker import (
     FORGETFUL,
+    TRIED,
     UNFLAGGED,
+    quotes_password,
+    told,
     transport_of,
     visibility_timeout,
 )
@@ -19,15 +22,17 @@ from idempotency.doctor import brokers
 def examine_broker(timeout: float) -> Found:
     """Connect to the broker of the current Celery application, for ``timeout`` seconds at most."""
     app = current_app._get_current_object()  # type: ignore[attr-defined] # of a proxy
-    connection = app.connection_for_write(connect_timeout=timeout)
-    answers: list[Exception | None] = []
+    answers: list[str | Exception] = []
 
     def connect() -> None:
         try:
+            connection = app.connection_for_write(connect_timeout=timeout)
+            url = connection.as_uri()  # without its password
             # Redis, SQS and pgmq are asked by the channel only.
             connection.connect()
             connection.default_channel  # noqa: B018 it is made here
-            answers.append(None)
+            connection.release()
+            answers.append(f"The broker {url} answers. {_rule(app)}")
         except Exception as error:  # each transport has errors of its own
             answers.append(error)
 
@@ -35,23 +40,31 @@ def examine_broker(timeout: float) -> Found:
     thread = Thread(target=connect, name="idempotency-broker", daemon=True)
     thread.start()
     thread.join(timeout)
-    error = answers[0] if answers else TimeoutError(f"no answer within {timeout:.0f} s")
-    url = connection.as_uri()  # without its password
-    if error is not None:
-        return [
-            finding(
-                "E014",
-                f"The broker {url} cannot be reached: {first_line(error)}",
-                "Start it, or correct CELERY_BROKER_URL (the environment's, if there is one, "
-                "wins over the setting).",
-            )
-        ]
-    connection.release()
-    return [finding("I003", f"The broker {url} answers. {_rule(app)}", "")]
+    answer = answers[0] if answers else TimeoutError(f"no answer within {timeout:.0f} s")
+    if isinstance(answer, str):
+        return [finding("I003", answer, "")]
+    return [
+        finding(
+            "E014",
+            f"The broker{_url(app)} cannot be used: {told(app, answer)}",
+            "Start it, or correct CELERY_BROKER_URL (the environment's, if there is one, wins "
+            "over the setting). Install the client that its transport needs.",
+        )
+    ]
+
+
+def _url(app: Celery) -> str:
+    try:
+        url = app.connection_for_write().as_uri()  # without its password
+    except Exception:  # it cannot be read: the answer tells why
+        return ""
+    return "" if quotes_password(app, url) else f" {url}"
 
 
 def _rule(app: Celery) -> str:
     transport, timeout = transport_of(app), visibility_timeout(app)
+    if transport not in TRIED:
+        return "When it delivers an unacknowledged message again is not known: it was not tried."
     if transport in FORGETFUL:
         return "It delivers nothing again when a worker dies."
     when = f"after {timeout:.0f} s" if timeout else "when the connection of its worker ends"

@@ -1,11 +1,13 @@
 """Each check fires when the configuration is wrong, and is silent when it is right."""
 
+import sys
 from datetime import timedelta
 
 import celery
 import pytest
 from celery import Celery
 from celery.backends.base import BaseBackend
+from celery.beat import ScheduleEntry
 from django.core import checks
 from django.test import override_settings
 from kombu import Queue
@@ -71,6 +73,53 @@ def found():
     celery_s = ("W001", "W002", "W018", "W020")
     messages = checks.run_checks(tags=["idempotency"])
     return [each.id for each in messages if each.id.endswith(celery_s)]
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "says"),
+    [
+        ("reddis://name:secret@h", {}, "KeyError: 'No such transport: reddis"),
+        ("hermes.Transport://name:secret@h", {}, "ValueError: Invalid transport scheme"),
+        ("redis://name:secret@localhost:abc/0", {}, "ValueError: Port could not be cast"),
+        ("redis://name:secret/1@localhost:1/0", {}, "read here (ValueError)"),
+        (REDIS, {"broker_transport_options": {"visibility_timeout": "abc"}}, "timeout is 'abc', a"),
+        (REDIS, {"broker_transport_options": ["visibility_timeout"]}, "ValueError: dictionary update"),
+        (REDIS, {"task_time_limit": "600"}, "TypeError: the time limit of send is '600', and no"),
+    ],
+)
+def test_what_cannot_be_read_is_one_warning_and_hides_nothing_else(
+    url, settings, says, monkeypatch
+):
+    app = app_with(url)
+    app.conf.update(settings)
+    monkeypatch.setattr("idempotency.contrib.celery_checks.current_app", Current(app))
+    messages = checks.run_checks(tags=["idempotency"])
+    assert set(ids(messages)) == {"W001", "W032"}
+    [message] = [each for each in messages if each.id == "idempotency.W032"]
+    assert says in message.msg
+    assert "secret" not in message.msg
+
+
+def test_a_transport_whose_client_is_not_installed_stops_no_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kombu.transport.mongodb", None)
+    app = app_with("mongodb://127.0.0.1:1")
+    monkeypatch.setattr("idempotency.contrib.celery_checks.current_app", Current(app))
+    [message] = [each for each in checks.run_checks() if each.id == "idempotency.W032"]
+    assert "ModuleNotFoundError: " in message.msg
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "quotes"),
+    [
+        ("amqp://guest:guest@h//", "guest is refused by h", False),
+        ("amqp://name:s3%2Fcret@h//", "s3/cret", True),
+        ("amqp://name:s3%2Fcret@h//", "s3%2Fcret", True),
+        ("amqp://name@h//", "name", False),
+        (["amqp://a:b@h//", "amqp://a:secret@h//"], "not 'secret'", True),
+    ],
+)
+def test_a_text_that_quotes_the_password_is_known(url, text, quotes):
+    assert broker.quotes_password(app_with(url), text) is quotes
 
 
 def test_a_worker_logs_what_is_wrong_when_it_starts(worker):
@@ -170,6 +219,10 @@ def test_arguments_that_cannot_be_kept_are_named(serializer, warned):
         ("memory://", {}, None, ["W020"]),
         ([REDIS, "redis://127.0.0.1:2/0"], {}, 3600, ["W004"]),
         ("sqla+sqlite://", {}, None, ["W020"]),
+        ("zookeeper://127.0.0.1:1", {}, 7200, ["W020"]),
+        ("pyamqp://127.0.0.1:1//", {}, 7200, []),
+        ("rediss://127.0.0.1:1/0", {}, None, []),
+        ("sentinel://127.0.0.1:1/0", {}, None, []),
     ],
 )
 def test_a_broker_that_delivers_too_early_or_not_again_is_named(
@@ -337,6 +390,8 @@ SWEEP = {"task": "idempotency.sweep", "schedule": 60}
         ({"purge": PURGE}, None, "sweep are not in the beat schedule: nothing finds doubts"),
         ({"sweep": SWEEP}, None, "purge are not in the beat schedule: nothing deletes"),
         ({"purge": PURGE, "sweep": SWEEP}, None, None),
+        ({"purge": ScheduleEntry(**PURGE), "sweep": SWEEP}, None, None),
+        ({"purge": {"schedule": 60}, "sweep": SWEEP}, None, "idempotency.purge are not"),
         ({}, "django_celery_beat.schedulers:DatabaseScheduler", None),
     ],
 )

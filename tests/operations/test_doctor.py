@@ -12,9 +12,10 @@ from datetime import timedelta
 import pytest
 from celery import Celery
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, connections
 from django.test import override_settings
 from django.utils import timezone
+from kombu.transport import TRANSPORT_ALIASES
 
 from idempotency import Leased, OnDoubt, Verdict, execute
 from idempotency.contrib import celery_doctor
@@ -108,6 +109,12 @@ def test_an_alias_that_nobody_knows_is_refused():
     assert complaint.startswith("There is no database alias 'nowhere'. Known are: default")
 
 
+def test_a_database_without_a_storage_is_named_before_anything_is_asked(alias):
+    output, _ = doctor("--database", alias(ENGINE="django.db.backends.dummy"))
+    assert "E005: The database 'asked' has no ENGINE" in output
+    assert "E006" not in output
+
+
 def test_checks_for_deployment_are_run_too():
     mailer = {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
     with override_settings(MAILERS={"default": mailer}):
@@ -153,6 +160,16 @@ def test_a_password_that_is_wrong_is_a_sentence(alias):
 def test_options_that_django_refuses_are_a_sentence(alias):
     using = alias(options={"isolation_level": 99})
     assert "Invalid transaction isolation level 99" in said(using)["E011"]
+
+
+@pytest.mark.parametrize(
+    ("pool", "says"),
+    [({"max_size": 2}, "max_size must be"), ({"maximum": 2}, "unexpected keyword argument")],
+)
+def test_a_pool_that_is_refused_is_a_sentence(pool, says, alias):
+    using = alias(options={"pool": pool}, CONN_MAX_AGE=0)
+    assert says in said(using)["E011"]
+    connections[using].settings_dict["OPTIONS"].pop("pool")  # there is none to close
 
 
 def test_a_table_that_is_missing_is_a_sentence_and_the_last_one():
@@ -376,3 +393,30 @@ def test_a_broker_that_never_answers_is_given_up(broker):
         broker(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", {})
         [found] = celery_doctor.examine_broker(0.5)
     assert "no answer within" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "says"),
+    [
+        ("reddis://name:secret@127.0.0.1:1/0", {}, "broker cannot be used: KeyError: 'No such"),
+        ("redis://name:secret@127.0.0.1:abc/0", {}, "ValueError: Port could not be cast"),
+        ("redis://name:secret/1@127.0.0.1:1/0", {}, "broker cannot be used: ValueError"),
+        ("redis://name:a@secret/1@127.0.0.1:1/0", {}, "broker cannot be used: "),
+        ("memory://", {"visibility_timeout": "abc"}, "I003"),
+    ],
+)
+def test_a_broker_that_cannot_be_made_is_a_sentence_without_its_password(
+    url, options, says, broker
+):
+    broker(url, options)
+    [found] = celery_doctor.examine_broker(10)
+    assert says in str(found)
+    assert "secret" not in found.msg
+
+
+def test_the_rule_of_a_broker_that_was_not_tried_is_not_known(broker, monkeypatch):
+    monkeypatch.setitem(TRANSPORT_ALIASES, "other", TRANSPORT_ALIASES["memory"])
+    broker("other://", {})
+    [found] = celery_doctor.examine_broker(10)
+    assert found.id == "idempotency.I003", found
+    assert "is not known: it was not tried" in found.msg

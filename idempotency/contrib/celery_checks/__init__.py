@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import Celery, current_app
 from celery.signals import celeryd_after_setup
 from django.core import checks
+from django.core.checks import CheckMessage
 
-from idempotency.checks.findings import TAG, Found, register
+from idempotency.checks.findings import TAG, Found, finding, register
 from idempotency.conf import problems
 from idempotency.contrib.celery_checks import application, broker, tasks
 from idempotency.jobs import all_jobs
@@ -52,7 +53,25 @@ def _run(checks: tuple[Callable[[Celery], Found], ...]) -> Found:
     app = current_app._get_current_object()  # type: ignore[attr-defined] # of a proxy
     if problems() or not list(tasks.idempotent_tasks(app)):
         return []
-    return [found for check in checks for found in check(app)]
+    found: Found = []
+    unread: dict[str, None] = {}  # most checks stumble over the same
+    for check in checks:
+        try:
+            found += check(app)
+        except Exception as error:  # each transport and each setting has errors of its own
+            unread[broker.told(app, error)] = None
+    return found + ([_unreadable(unread)] if unread else [])
+
+
+def _unreadable(errors: Iterable[str]) -> CheckMessage:
+    return finding(
+        "W032",
+        f"Celery's configuration cannot be read here ({'; '.join(errors)}): what depends on it is "
+        "not checked.",
+        "Correct CELERY_BROKER_URL (the environment's, if there is one, wins over the setting), "
+        "CELERY_BROKER_TRANSPORT_OPTIONS or the setting that is named. Where only workers have the "
+        "broker's client, silence this.",
+    )
 
 
 @celeryd_after_setup.connect

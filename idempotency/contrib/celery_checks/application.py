@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.app.defaults import DEFAULTS
 from celery.backends.base import BaseBackend, KeyValueStoreBackend
+from celery.beat import ScheduleEntry
 
 from idempotency.checks.findings import Found, finding
 
@@ -79,7 +80,7 @@ def check_beat(app: Celery) -> Found:
     """W011: maintenance that nobody has scheduled."""
     if app.conf.beat_scheduler != DEFAULTS["beat_scheduler"]:
         return []  # it keeps its schedule somewhere else
-    scheduled = {entry["task"] for entry in app.conf.beat_schedule.values()}
+    scheduled = {_task_of(entry) for entry in app.conf.beat_schedule.values()}
     undone = {task: what for task, what in MAINTENANCE.items() if task not in scheduled}
     if not undone:
         return []
@@ -93,3 +94,9 @@ def check_beat(app: Celery) -> Found:
             "timedelta(minutes=1)}}. Where cron runs the commands instead, silence this.",
         )
     ]
+
+
+def _task_of(entry: Any) -> str | None:
+    # Without a task it is legal, too. (celery/beat.py, _maybe_entry)
+    task: str | None = entry.task if isinstance(entry, ScheduleEntry) else entry.get("task")
+    return task

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 from celery import Celery
 
-from idempotency.checks.findings import Found, finding
+from idempotency.checks.findings import Found, finding, first_line
 from idempotency.conf import conf
 from idempotency.contrib.celery_checks.tasks import (
     hard_limit,
     idempotent_tasks,
+    seconds,
     survives_its_worker,
 )
 from idempotency.jobs import Job
@@ -24,6 +27,10 @@ VISIBILITY_TIMEOUTS = {"redis": 3600, "rediss": 3600, "sentinel": 3600, "sqs": 1
 FORGETFUL = frozenset({"filesystem", "memory", "sqla", "sqlalchemy"})
 #: Transports that never say of a message that it was delivered before. (Likewise.)
 UNFLAGGED = frozenset({"sqs", "pgmq"})
+#: Transports that deliver again when the connection of a message's worker ends.
+AMQP = frozenset({"amqp", "amqps", "pyamqp", "librabbitmq"})
+#: Of all others nobody has seen what they do when a worker dies.
+TRIED = AMQP | FORGETFUL | VISIBILITY_TIMEOUTS.keys()
 #: Of a quorum queue without one of its own, since RabbitMQ 4.0. (rabbitmq.com/docs/quorum-queues)
 DELIVERY_LIMIT = 20
 
@@ -35,22 +42,56 @@ def transport_of(app: Celery) -> str:
 
 
 def visibility_timeout(app: Celery) -> float | None:
-    """Seconds after which an unacknowledged message is delivered again; None for no such rule."""
+    """Seconds after which an unacknowledged message is delivered again; None for no such rule.
+
+    Raises:
+        TypeError: It is no number.
+    """
     default = VISIBILITY_TIMEOUTS.get(transport_of(app))
     options: dict[str, Any] = app.conf.broker_transport_options or {}
-    return default and float(options.get("visibility_timeout") or default)
+    return default and seconds(options.get("visibility_timeout") or default, "visibility_timeout")
+
+
+def told(app: Celery, error: Exception) -> str:
+    """The type of an error and what it says, unless that quotes the password of the broker."""
+    said, kind = first_line(error), type(error).__name__
+    return kind if quotes_password(app, said) else f"{kind}: {said}"
+
+
+def quotes_password(app: Celery, text: str) -> bool:
+    """Whether a word of the text is one of the password in the broker's URL, and of it alone.
+
+    What is after a slash or an @ in a password that is not encoded counts as port, host or path:
+    errors quote it, and ``as_uri()`` shows it.
+    """
+    url = re.fullmatch(r"(.*?://[^:@]*):(.*)@(.*)", str(app.conf.broker_write_url), re.DOTALL)
+    if url is None:
+        return False
+    begin, password, end = url.groups()
+    secret = _words(password) | _words(unquote(password))
+    return bool(_words(text) & (secret - _words(f"{begin} {end}")))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[\w%]+", text))
 
 
 def check_forgetting(app: Celery) -> Found:
-    """W020: a broker that delivers nothing again."""
+    """W020: a broker that delivers nothing again, as far as anybody has seen."""
     transport = transport_of(app)
-    if transport not in FORGETFUL:
+    if transport in TRIED - FORGETFUL:
         return []
+    what = (
+        f"The broker {transport}:// forgets a message whose worker dies: the job is lost, and "
+        "nothing will repeat it."
+        if transport in FORGETFUL
+        else f"The broker {transport}:// was not tried: whether, and when, it delivers the message "
+        "of a dead worker again is not known."
+    )
     return [
         finding(
             "W020",
-            f"The broker {transport}:// forgets a message whose worker dies: the job is lost, and "
-            "nothing will repeat it.",
+            what,
             "Use Redis, RabbitMQ, SQS or pgmq:// where jobs must not be lost.",
         )
     ]
@@ -149,7 +190,7 @@ def check_poison(app: Celery) -> Found:
 
 def check_delivery_limit(app: Celery) -> Found:
     """W024: a queue that drops a message before we stop it."""
-    if transport_of(app) not in ("amqp", "amqps", "pyamqp", "librabbitmq"):
+    if transport_of(app) not in AMQP:
         return []
     default = app.conf.get("task_default_queue_type")
     limits = {

@@ -23,9 +23,24 @@ def idempotent_tasks(app: Celery) -> Iterator[tuple[str, Any, Job]]:
 
 
 def hard_limit(app: Celery, task: Any) -> float | None:
-    """Seconds after which Celery kills the body; None if it never does."""
-    limit: float | None = task.time_limit or app.conf.task_time_limit
-    return limit
+    """Seconds after which Celery kills the body; None if it never does.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    limit = task.time_limit or app.conf.task_time_limit
+    return seconds(limit, f"the time limit of {task.name}") if limit else None
+
+
+def seconds(value: Any, name: str) -> float:
+    """The value of a setting, which Celery takes as it is.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}, and no number of seconds")
+    return value
 
 
 def survives_its_worker(task: Any) -> bool:
