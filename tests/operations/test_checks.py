@@ -219,9 +219,9 @@ def test_records_that_rows_do_not_go_to_are_named(router, policy, expected, alia
         assert found() == [f"idempotency.{number}" for number in expected]
 
 
-class NotificationsToAsked:
+class JobsToAsked:
     def db_for_write(self, model, **hints):
-        return "asked" if model._meta.app_label == "notifications" else None
+        return "asked" if model._meta.app_label == "jobs" else None
 
 
 class OfATenant:
@@ -232,12 +232,12 @@ class OfATenant:
 @pytest.mark.parametrize(
     ("router", "module", "kept_on", "warned"),
     [
-        (NotificationsToAsked, "notifications.tasks", "default", True),
-        (NotificationsToAsked, "notifications.tasks", "asked", False),
-        (NotificationsToAsked, "elsewhere.tasks", "default", False),
-        (NotificationsToAsked, "django.contrib.auth.tasks", "asked", True),
-        (NotificationsToAsked, "django.contrib.staticfiles.tasks", "default", False),
-        (OfATenant, "notifications.tasks", "default", False),
+        (JobsToAsked, "tests.jobs.tasks", "default", True),
+        (JobsToAsked, "tests.jobs.tasks", "asked", False),
+        (JobsToAsked, "elsewhere.tasks", "default", False),
+        (JobsToAsked, "django.contrib.auth.tasks", "asked", True),
+        (JobsToAsked, "django.contrib.staticfiles.tasks", "default", False),
+        (OfATenant, "tests.jobs.tasks", "default", False),
     ],
 )
 def test_a_record_away_from_the_rows_of_the_job_s_own_app_is_named(
