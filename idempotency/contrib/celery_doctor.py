@@ -27,12 +27,11 @@ def examine_broker(timeout: float) -> Found:
     def connect() -> None:
         try:
             connection = app.connection_for_write(connect_timeout=timeout)
-            url = connection.as_uri()  # without its password
             # Redis, SQS and pgmq are asked by the channel only.
             connection.connect()
             connection.default_channel  # noqa: B018 it is made here
             connection.release()
-            answers.append(f"The broker {url} answers. {_rule(app)}")
+            answers.append(_rule(app))
         except Exception as error:  # each transport has errors of its own
             answers.append(error)
 
@@ -42,7 +41,7 @@ def examine_broker(timeout: float) -> Found:
     thread.join(timeout)
     answer = answers[0] if answers else TimeoutError(f"no answer within {timeout:.0f} s")
     if isinstance(answer, str):
-        return [finding("I003", answer, "")]
+        return [finding("I003", f"The broker{_url(app)} answers. {answer}", "")]
     return [
         finding(
             "E014",

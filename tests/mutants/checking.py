@@ -60,8 +60,8 @@ MUTANTS = [
     Mutant(
         "check the alias of leased jobs for rows",
         DATABASES,
-        "jobs = _jobs_on(alias, Transactional)",
-        "jobs = [*_jobs_on(alias, Transactional), *_jobs_on(alias, Leased)]",
+        "for job in _jobs_on(alias, Transactional) if",
+        "for p in (Transactional, Leased) for job in _jobs_on(alias, p) if",
         f"{CHECKS} -k rows_do_not_go_to",
     ),
     Mutant(
@@ -293,8 +293,8 @@ MUTANTS = [
     Mutant(
         "doctor: check with the password in sight",
         "contrib/celery_doctor.py",
-        "connection.as_uri()",
-        "connection.as_uri(include_password=True)",
+        'return "" if quotes_password(app, url) else f" {url}"',
+        'return f" {app.connection_for_write().as_uri(include_password=True)}"',
         f"{DOCTOR} -k closed_port_of_the_broker",
     ),
     Mutant(

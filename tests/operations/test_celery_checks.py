@@ -83,7 +83,11 @@ def found():
         ("redis://name:secret@localhost:abc/0", {}, "ValueError: Port could not be cast"),
         ("redis://name:secret/1@localhost:1/0", {}, "read here (ValueError)"),
         (REDIS, {"broker_transport_options": {"visibility_timeout": "abc"}}, "timeout is 'abc', a"),
-        (REDIS, {"broker_transport_options": ["visibility_timeout"]}, "ValueError: dictionary update"),
+        (
+            REDIS,
+            {"broker_transport_options": ["visibility_timeout"]},
+            "ValueError: dictionary update",
+        ),
         (REDIS, {"task_time_limit": "600"}, "TypeError: the time limit of send is '600', and no"),
     ],
 )
