@@ -88,7 +88,7 @@ def main(only: str = "") -> int:
     files = sorted({word for m in mutants for word in m.tests.split() if word.endswith(".py")})
     print(f"{len(mutants)} mutants. First the tests on the app as it is:", flush=True)
     with copy_of_checkout() as checkout:
-        unbroken = pytest(checkout, " ".join(files), "mutants_0")
+        unbroken = pytest(checkout, f"-n {workers} {' '.join(files)}", "mutants_0")
     if unbroken.returncode:
         print(f"They fail already, so no mutant would say anything:\n{unbroken.stdout}")
         return 1
