@@ -1,4 +1,4 @@
-"""What a PostgreSQL server says of itself: asked by the doctor, and by nobody else."""
+"""What a PostgreSQL server says of itself, and does besides: for the doctor and the test kit."""
 
 from __future__ import annotations
 
@@ -98,3 +98,9 @@ def locks_exclude(using: str) -> bool:
                 return not is_free
     finally:
         second.close()
+
+
+def end_backend(using: str, pid: int) -> None:
+    """End a session of this server, and with it its transaction."""
+    with connections[using].cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [pid])

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import connections
 
-from idempotency.storage import storage_for
+from idempotency.storage import server, storage_for
 from idempotency.testing.child import refuse_memory
 from idempotency.testing.deaths import CannotDeliver
 from idempotency.testing.messages import Delivered, Message, catching
@@ -143,9 +143,7 @@ class Delivering(threading.Thread):
             return
         for each in self._connections:
             if each.vendor == "postgresql" and each.connection is not None:
-                with connections[each.alias].cursor() as cursor:
-                    pid = each.connection.info.backend_pid
-                    cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+                server.end_backend(each.alias, each.connection.info.backend_pid)
 
     def outcome(self) -> Delivered:
         """What became of it; raises what is no outcome of a delivery."""

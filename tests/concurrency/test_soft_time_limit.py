@@ -3,6 +3,7 @@
 import itertools
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -175,3 +176,9 @@ def test_a_limit_at_any_line_leaves_nothing_open(policy):
     assert recorded == happened if policy == Transactional() else recorded <= happened
     # A heartbeat that nobody has stopped keeps only what is running.
     wait_until(lambda: not IdempotencyRecord.objects.leased().exists(), "the leases to run out")
+    # Nor does it outlive this test, whose end takes the database away.
+    wait_until(lambda: not heartbeats(), "the heartbeats to end")
+
+
+def heartbeats():
+    return [thread for thread in threading.enumerate() if thread.name == "idempotency-heartbeat"]
