@@ -54,14 +54,14 @@ MUTANTS = [
     Mutant(
         "bad input: take any missing table for one of ours",
         "storage/postgresql.py",
-        """ and '"idempotency_' in str(error)""",
-        "",
+        """f'"{table}"' in str(error)""",
+        "True",
         "tests/storage/test_postgresql.py -k missing_table",
     ),
     Mutant(
         "bad input: leave the driver's error for a table that is not there, on SQLite",
         "storage/sqlite.py",
-        'return "no such table: idempotency_" in str(error)',
+        'return str(error) in {f"no such table: {table}" for table in TABLES}',
         "return False",
         "tests/storage/test_sqlite.py -k migrate_was_not_run",
     ),

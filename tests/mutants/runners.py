@@ -146,8 +146,8 @@ MUTANTS = [
     Mutant(
         "call a lease a doubt that was renewed meanwhile",
         "calls.py",
-        "            if not self.storage.doubt(seen):\n                return",
-        "            if not self.storage.doubt(seen):\n                pass",
+        "            if not is_doubt:",
+        "            if False:",
         f"{LEASED} -k renewed_since",
     ),
     Mutant(
@@ -160,8 +160,8 @@ MUTANTS = [
     Mutant(
         "ask while the provider may still be at work",
         "calls.py",
-        '            raise self.busy(" It is in doubt, and too early',
-        '            self.busy(" It is in doubt, and too early',
+        "raise self.busy(early, seen=seen)",
+        "self.busy(early, seen=seen)",
         "tests/execution/test_asked.py -k still_be_at_work",
     ),
     Mutant(
