@@ -418,7 +418,7 @@ class StorageContract:
     def test_a_body_s_own_missing_table_is_its_own(self):
         def body():
             with connections[self.using].cursor() as cursor:
-                cursor.execute("SELECT 1 FROM tests_nothing")
+                cursor.execute("SELECT 1 FROM idempotency_nothing")
 
-        with pytest.raises(DatabaseError, match="tests_nothing"):
+        with pytest.raises(DatabaseError, match="idempotency_nothing"):
             self.once(body)
