@@ -21,7 +21,8 @@ from tests.mutants import CHECKOUT, Mutant
 
 COPIED = (
     *("idempotency", "notifications", "project", "tests", "docs"),
-    *("manage.py", "pyproject.toml", "Makefile", "README.md"),
+    *("manage.py", "pyproject.toml", "Makefile"),
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),  # which link to each other
 )
 # Those that are found by themselves take half of the time that a mutant takes.
 PLUGINS = "-p pytest_django.plugin -p xdist.plugin"
