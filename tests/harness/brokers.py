@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, LiteralString
 
 import psycopg
 import pytest
@@ -171,21 +171,26 @@ def rabbitmq(*, quorum: bool) -> Iterator[Broker]:
 def pgmq() -> Iterator[Broker]:
     """The queues in a database of their own, on the tests' PostgreSQL."""
     name = f"pgmq_{uuid.uuid4().hex}"
+    on_server(f"CREATE DATABASE {name}")
+    try:
+        with psycopg.connect(make_conninfo(database_url(), dbname=name)) as queues:
+            queues.execute(get_embedded_install_sql())
+        options = {
+            # Not by the URL: over that, its client takes DATABASE_URL from the environment.
+            "conn_string": make_conninfo(database_url(), dbname=name),
+            "init_extension": False,
+            "visibility_timeout": VISIBILITY_TIMEOUT,
+            "wait_time_seconds": 1,
+        }
+        yield Broker("pgmq://", options, flags=False)
+    finally:
+        on_server(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def on_server(command: LiteralString) -> None:
+    """Run it on a connection that ends at once: tests terminate every other of their database."""
     with psycopg.connect(database_url(), autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        try:
-            with psycopg.connect(make_conninfo(database_url(), dbname=name)) as queues:
-                queues.execute(get_embedded_install_sql())
-            options = {
-                # Not by the URL: over that, its client takes DATABASE_URL from the environment.
-                "conn_string": make_conninfo(database_url(), dbname=name),
-                "init_extension": False,
-                "visibility_timeout": VISIBILITY_TIMEOUT,
-                "wait_time_seconds": 1,
-            }
-            yield Broker("pgmq://", options, flags=False)
-        finally:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        server.execute(command)
 
 
 @contextmanager
