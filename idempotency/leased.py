@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from django.db import DatabaseError, InterfaceError
@@ -32,6 +32,8 @@ from idempotency.states import State
 from idempotency.storage import Look, Seen
 
 logger = logging.getLogger("idempotency")
+
+T = TypeVar("T")
 
 #: Without a hard time limit of the task, a body counts as hung after this time.
 MAX_RUN = timedelta(hours=1)
@@ -295,7 +297,16 @@ class LeasedRun(Run):
         )
 
     def _insist(self, write: Callable[[], bool]) -> bool:
-        """A guarded write that may be sent twice, tried for as long as the lease would last.
+        """A guarded write that may be sent twice; see `_persistently`."""
+
+        def in_transaction() -> bool:
+            with self.storage.transaction(joined=self.storage.in_test_case):
+                return write()
+
+        return self._persistently(in_transaction)
+
+    def _persistently(self, step: Callable[[], T]) -> T:
+        """A step that may be taken twice, tried for as long as the lease would last.
 
         Raises:
             TransactionLost: The database could not be reached for so long.
@@ -305,8 +316,7 @@ class LeasedRun(Run):
         self.is_resent = False
         while True:
             try:
-                with self.storage.transaction(joined=self.storage.in_test_case):
-                    return write()
+                return step()
             except (DatabaseError, InterfaceError) as error:
                 if self.storage.in_test_case:
                     raise
@@ -346,7 +356,7 @@ class LeasedRun(Run):
                 "effect counts as begun with the claim.",
                 key=self.hex,
             )
-        self.storage.refuse_foreign_transaction()
+        self._persistently(self.storage.refuse_foreign_transaction)
         claim = self._held
         if not self._insist(lambda: self.storage.begin_effect(claim)):
             raise self._lease_lost(claim)
@@ -357,12 +367,10 @@ class LeasedRun(Run):
     def settling(self, result: object) -> Iterator[None]:
         """See :meth:`idempotency.attempts.Attempt.settling`."""
         text, sent = self.call.encode(result), False
-        self.storage.refuse_foreign_transaction()
         claim = self._held
         lost: LeaseLost | None = None
         try:
-            with self.storage.transaction(joined=self.storage.in_test_case):
-                self.storage.hold(claim)
+            with self._persistently(self._begin_settling):
                 yield
                 if not self._succeed(claim, text):
                     raise (lost := self._stale(claim))
@@ -379,3 +387,12 @@ class LeasedRun(Run):
         else:
             self.has_settled, self.settled_result = True, text
             self.storage.outlasts_the_body()
+
+    def _begin_settling(self) -> ExitStack:
+        """The open transaction of a settling block. The effect may have taken long, and nothing of
+        the block has run yet: a connection that was lost meanwhile is no reason for a doubt."""
+        self.storage.refuse_foreign_transaction()
+        with ExitStack() as opened:
+            opened.enter_context(self.storage.transaction(joined=self.storage.in_test_case))
+            self.storage.hold(self._held)
+            return opened.pop_all()

@@ -107,6 +107,39 @@ def test_a_settlement_that_never_arrived_leaves_the_doubt_and_no_row(line):
         once(policy=HOLD)
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_connection_lost_before_a_settling_block_begins_is_no_doubt(place, line):
+    def body():
+        line.cut(**{place: "FOR NO KEY UPDATE"})
+        settle()
+
+    assert once(body, policy=HOLD).result == "settled"
+    assert effects() == 1
+    assert the_record().state == "succeeded"
+
+
+@pytest.mark.parametrize("step", ["mark", "settle"])
+def test_a_database_that_is_away_for_a_while_is_waited_for(step, line):
+    def away():
+        line.go_down()
+        connection.close()
+        with Thread(come_back):
+            current_attempt().effect_begins() if step == "mark" else settle()
+
+    def come_back():
+        wait_until(lambda: line.refused, "the attempt to find nobody")
+        line.come_up()
+
+    def body():
+        if step == "settle":
+            current_attempt().effect_begins()
+        away()
+        return "settled"
+
+    assert once(body, policy=MARKED).result == "settled"
+    assert the_record().state == "succeeded"
+
+
 SLOW_COMMIT = """
 CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NULL; END $$;
