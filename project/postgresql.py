@@ -58,25 +58,43 @@ class PostgreSQL(Server):
             self._initialise()
 
     def _initialise(self) -> None:
-        password = secrets.token_urlsafe(16)
-        write_private(self._secret, password)
-        fresh, password_file = self._data.with_suffix(".new"), self.state / "password"
+        fresh = self._data.with_suffix(".new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
-        write_private(password_file, password)
-        for path in (fresh, password_file):
-            os.chown(path, self.account.get("user", -1), self.account.get("group", -1))
-        command = [str(self._bin / "initdb"), "--pgdata", str(fresh), "--username=postgres"]
-        # Never "trust": any local account could then run commands as this one (COPY ... PROGRAM).
-        command += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
-        command += ["--encoding=UTF8", "--locale=C", "--no-sync"]
-        done = subprocess.run(  # noqa: S603 our own command line
-            command, capture_output=True, text=True, cwd="/", env=bare_environment(), **self.account
-        )
-        password_file.unlink()
-        if done.returncode:
-            raise RuntimeError(f"initdb failed: {done.stderr or done.stdout}")
+        self._give_away(fresh)
+        self._fill(fresh)
         fresh.rename(self._data)  # so an interrupted initdb is never taken for a database
+
+    def _fill(self, fresh: Path) -> None:
+        """Make a database in the folder *fresh*."""
+        password = secrets.token_urlsafe(16)
+        write_private(self._secret, password)
+        password_file = self.state / "password"
+        write_private(password_file, password)
+        self._give_away(password_file)
+        arguments = ["--pgdata", str(fresh), "--username=postgres"]
+        # Never "trust": any local account could then run commands as this one (COPY ... PROGRAM).
+        arguments += ["--auth=scram-sha-256", f"--pwfile={password_file}"]
+        arguments += ["--encoding=UTF8", "--locale=C", "--no-sync"]
+        try:
+            self._run("initdb", arguments, bare_environment())
+        finally:
+            password_file.unlink()
+
+    def _give_away(self, path: Path) -> None:
+        os.chown(path, self.account.get("user", -1), self.account.get("group", -1))
+
+    def _run(self, program: str, arguments: list[str], environment: dict[str, str]) -> None:
+        done = subprocess.run(  # noqa: S603 our own command line
+            [str(self._bin / program), *arguments],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env=environment,
+            **self.account,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{program} failed: {done.stderr or done.stdout}")
 
     def _spawn(self, log: BinaryIO) -> subprocess.Popen[bytes]:
         options = {
