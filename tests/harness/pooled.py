@@ -1,0 +1,30 @@
+"""Every connection of a test through PgBouncer: ``pytest -p tests.harness.pooled``.
+
+It pools by transaction: a pooler of sessions would prove nothing.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.harness.pooler import behind, pgbouncer
+
+#: What cannot be meant behind a pooler, and why.
+UNMEANT = {
+    "test_a_commit_still_in_progress_is_neither_success_nor_failure": (
+        "its observer holds a lock of its session, and here a session is everybody's"
+    ),
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _through_a_pooler(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    with django_db_blocker.unblock(), pgbouncer() as pooler, behind(pooler):
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if reason := UNMEANT.get(getattr(item, "originalname", "")):
+            item.add_marker(pytest.mark.skip(reason=reason))
