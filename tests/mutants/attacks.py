@@ -25,7 +25,8 @@ MUTANTS = [
         "attack: judge the lock before the record",
         "calls.py",
         "        seen = look.seen\n        if seen is not None and not seen.is_forgotten:",
-        "        seen = look.seen\n        if not look.locked:\n            raise self.busy(seen=seen)\n"
+        "        seen = look.seen\n        if not look.locked:\n"
+        "            raise self.busy(seen=seen)\n"
         "        if seen is not None and not seen.is_forgotten:",
         f"{COMMITS} -k somebody_looks",
     ),
