@@ -70,6 +70,13 @@ def _of_server(using: str, said: server.Server) -> Iterator[CheckMessage]:
             "together, and nothing repeats them. (Claims of leased jobs are flushed all the same.)",
             "ALTER ROLE ... SET synchronous_commit = on, for the role of the workers.",
         )
+    if said.is_ahead:
+        yield finding(
+            "I005",
+            f"Standbys follow {using!r}, and no COMMIT waits for them: after a failover to one, "
+            "the last jobs are gone with their records, and the last claims are forgotten.",
+            "Name those that may take over in synchronous_standby_names.",
+        )
     if said.idle_limit != "0":
         yield finding(
             "I002",

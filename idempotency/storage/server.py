@@ -12,7 +12,9 @@ ASK = """
 SELECT pg_backend_pid(), current_setting('server_version'),
        current_setting('transaction_read_only') = 'on', pg_is_in_recovery(),
        upper(current_setting('transaction_isolation')), current_setting('synchronous_commit'),
-       current_setting('idle_in_transaction_session_timeout')
+       current_setting('idle_in_transaction_session_timeout'),
+       current_setting('synchronous_standby_names') = ''
+           AND EXISTS (SELECT FROM pg_stat_replication)
 """
 
 # What a worker does; a purge deletes too, and says so itself where it may not.
@@ -41,6 +43,7 @@ class Server:
         isolation: Of the transactions that Django begins; in capitals.
         synchronous_commit: As the server writes it.
         idle_limit: Its ``idle_in_transaction_session_timeout``: "0", or such as "5min".
+        is_ahead: Whether others follow it, and no COMMIT waits for them.
     """
 
     is_pooled: bool
@@ -50,6 +53,7 @@ class Server:
     isolation: str
     synchronous_commit: str
     idle_limit: str
+    is_ahead: bool
 
 
 def ask(using: str) -> Server:

@@ -107,3 +107,14 @@ def test_a_wait_for_the_standby_that_is_cancelled_is_taken_for_a_success(
     left = Left.on(standby)
     assert left.states == {}
     assert left.effects.total() == 0
+
+
+def test_the_doctor_says_when_standbys_follow_and_no_commit_waits_for_them(cluster, call):
+    def findings():
+        there = {"DATABASE_URL": cluster.primary.url}
+        return call("tests.failover.work:findings", there).answer()
+
+    cluster.copy(follows=True)
+    assert "idempotency.I005" in findings()
+    cluster.let_commits_wait()
+    assert "idempotency.I005" not in findings()

@@ -12,6 +12,7 @@ from django.db import connection
 
 from idempotency import Verdict
 from idempotency.attempts import provider_key
+from idempotency.doctor import examine_database
 from idempotency.models import IdempotencyRecord
 from idempotency.resolution import resolve
 from project.celery import app
@@ -34,6 +35,11 @@ def migrate() -> None:
     call_command("migrate", run_syncdb=True, verbosity=0)
     with connection.cursor() as cursor:
         cursor.execute(GUARD)
+
+
+def findings() -> list[str]:
+    """What the doctor finds on the server."""
+    return [found.id or "" for found in examine_database("default")]
 
 
 def resolve_doubts(journal: list[str]) -> int:
