@@ -16,7 +16,7 @@ from tests.jobs.tasks import leased, retried, transactional
 pytestmark = pytest.mark.django_db(transaction=True)
 
 #: Messages of each policy.
-SIZE = int(os.environ.get("FAILOVER_SIZE", "20"))
+SIZE = int(os.environ.get("FAILOVER_SIZE", "15"))
 
 
 @pytest.mark.parametrize("kind", ["asynchronous standby", "restored backup"])

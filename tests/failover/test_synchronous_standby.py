@@ -12,8 +12,8 @@ from tests.jobs.tasks import leased, retried, transactional
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: Messages of each policy; 300 take about a minute more.
-SIZE = int(os.environ.get("FAILOVER_SIZE", "100"))
+#: Messages of each policy.
+SIZE = int(os.environ.get("FAILOVER_SIZE", "60"))
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_doubled(
