@@ -7,7 +7,7 @@ TESTS := -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_c
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test oldest django smoke bare check docs format mutants clean
+.PHONY: help install demo serve chaos test oldest django smoke bare check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: .venv/installed ## Send 500 messages through a storm of kills (SEED=, KILL
 
 serve: .venv/installed ## Look at what the demo left: admin, worker and mail catcher (PORT=)
 	@$(RUN) -m notifications.demo.serve
+
+chaos: .venv/installed ## Blow a long storm of faults (MINUTES= BROKER=valkey|rabbitmq|pgmq|sqs SEED= DELIVERIES= KILLS=)
+	@$(RUN) -m tests.chaos
 
 test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest)
 	$(SERVERS) $(RUN) $(TESTS) $(ARGS)

@@ -106,6 +106,16 @@ class Server(ABC):
             self.process.wait()
             self.process = None
 
+    def suspend(self) -> None:
+        """SIGSTOP: it answers nobody until ``resume()``."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT; nothing when it was not suspended."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
     def _comes_up(self, deadline: float) -> bool:
         assert self.process is not None  # noqa: S101 for the type checker
         while self.process.poll() is None and time.monotonic() < deadline:

@@ -35,6 +35,11 @@ class Worker:
         """Its process id, which is the id of the group as well; 0 when it does not run."""
         return self._process.pid if self._process else 0
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was started, and has ended by itself or by somebody else."""
+        return self._process is not None and self._process.poll() is not None
+
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 our own command line

@@ -1,6 +1,7 @@
 """Real brokers beside the embedded one: what a worker must be told to use each."""
 
 import json
+import os
 import pwd
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, LiteralString
@@ -115,6 +116,13 @@ class RabbitMQ(Server):
             return False
         return True
 
+    def kill(self) -> None:
+        # The program is a shell script, and the node its child.
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        super().kill()
+
     def stop(self) -> None:
         super().stop()
         # The Erlang port mapper was started by the node, and outlives it.
@@ -159,12 +167,30 @@ def started(server: type[Server]) -> Iterator[Server]:
             running.stop()
 
 
+def on_rabbitmq(server: Server, *, quorum: bool) -> Broker:
+    return Broker(server.url, {"confirm_publish": True}, flags=True, quorum=quorum)
+
+
 @contextmanager
 def rabbitmq(*, quorum: bool) -> Iterator[Broker]:
     if not RabbitMQ.program().exists():
         pytest.skip("RabbitMQ is not installed: apt-get install rabbitmq-server")
     with started(RabbitMQ) as server:
-        yield Broker(server.url, {"confirm_publish": True}, flags=True, quorum=quorum)
+        yield on_rabbitmq(server, quorum=quorum)
+
+
+def on_pgmq(database: str, visibility_timeout: int = VISIBILITY_TIMEOUT) -> Broker:
+    """Queues in an empty database."""
+    with psycopg.connect(database) as queues:
+        queues.execute(get_embedded_install_sql())
+    options = {
+        # Not by the URL: over that, its client takes DATABASE_URL from the environment.
+        "conn_string": database,
+        "init_extension": False,
+        "visibility_timeout": visibility_timeout,
+        "wait_time_seconds": 1,
+    }
+    return Broker("pgmq://", options, flags=False)
 
 
 @contextmanager
@@ -173,16 +199,7 @@ def pgmq() -> Iterator[Broker]:
     name = f"pgmq_{uuid.uuid4().hex}"
     on_server(f"CREATE DATABASE {name}")
     try:
-        with psycopg.connect(make_conninfo(database_url(), dbname=name)) as queues:
-            queues.execute(get_embedded_install_sql())
-        options = {
-            # Not by the URL: over that, its client takes DATABASE_URL from the environment.
-            "conn_string": make_conninfo(database_url(), dbname=name),
-            "init_extension": False,
-            "visibility_timeout": VISIBILITY_TIMEOUT,
-            "wait_time_seconds": 1,
-        }
-        yield Broker("pgmq://", options, flags=False)
+        yield on_pgmq(make_conninfo(database_url(), dbname=name))
     finally:
         on_server(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -193,23 +210,37 @@ def on_server(command: LiteralString) -> None:
         server.execute(command)
 
 
+def on_sqs(server: Server, visibility_timeout: int = VISIBILITY_TIMEOUT) -> Broker:
+    options = {
+        "region": "us-east-1",
+        "is_secure": False,
+        "visibility_timeout": visibility_timeout,
+        "wait_time_seconds": 1,
+        "polling_interval": 0.1,
+    }
+    return Broker(server.url, options, flags=False)
+
+
 @contextmanager
 def sqs() -> Iterator[Broker]:
     with started(Moto) as server:
-        options = {
-            "region": "us-east-1",
-            "is_secure": False,
-            "visibility_timeout": VISIBILITY_TIMEOUT,
-            "wait_time_seconds": 1,
-            "polling_interval": 0.1,
-        }
-        yield Broker(server.url, options, flags=False)
+        yield on_sqs(server)
+
+
+def on_valkey(url: str, visibility_timeout: int = VISIBILITY_TIMEOUT) -> Broker:
+    options = {
+        "visibility_timeout": visibility_timeout,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        # A worker killed while it looks leaves a lock behind, under which nobody else looks.
+        "unacked_mutex_expire": visibility_timeout,
+    }
+    return Broker(url, options, flags=True)
 
 
 @contextmanager
 def valkey() -> Iterator[Broker]:
-    options = settings.CELERY_BROKER_TRANSPORT_OPTIONS | {"visibility_timeout": VISIBILITY_TIMEOUT}
-    yield Broker(settings.CELERY_BROKER_URL, options, flags=True)
+    yield on_valkey(settings.CELERY_BROKER_URL)
 
 
 BROKERS: dict[str, Callable[[], AbstractContextManager[Broker]]] = {
