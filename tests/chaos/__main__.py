@@ -5,6 +5,7 @@ the broker and ``SEED`` blows the same storm again. The exit status is 0 if ever
 1 if not, 2 if the storm could not be blown.
 """
 
+import logging
 import os
 import random
 import signal
@@ -80,6 +81,7 @@ def _run(order: Order) -> bool:
         stack.callback(lambda: stage.stop(at_once=True))
         os.environ.update(stage.start())
         # The settings read these when they are first used, so what needs Django comes after.
+        logging.basicConfig(filename=state / "storm.log", level=logging.WARNING)
         django.setup()
         from tests.chaos.play import play
 

@@ -1,56 +1,68 @@
 """Which faults strike, and in which order: decided by the seed."""
 
 import random
+from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
-#: What a process suffers at a place that it reaches: the order is given with the message.
+PROMISES = ("transactional", "HOLD", "RETRY", "ask")
+#: Those whose effect is not a row.
+OUTSIDE = PROMISES[1:]
+#: Where a process can suffer an order that is given with a message.
 PLACES = ("delivery", "body", "effect", "end")
-AIMED = [
-    f"{what} {place}"
-    for what in ("kill process", "kill worker", "freeze process")
-    for place in PLACES
-]
-#: What a server does to its sender, once for each promise that has an effect outside.
-SENDING = [
+#: What a server does to its sender.
+SENDING = (
     "kill process before acceptance",
     "kill process after acceptance",
     "hang up after acceptance",
-]
-BLIND = ["kill process", "kill worker", "freeze worker", "end a backend"]
-SERVERS = ["crash the broker", "crash PostgreSQL"]
-
-#: How many of each there are in a deck.
-CARDS = {
-    **dict.fromkeys([card for card in AIMED if card.startswith("kill process")], 3),
-    **dict.fromkeys([card for card in AIMED if card.startswith("kill worker")], 1),
-    **dict.fromkeys([card for card in AIMED if card.startswith("freeze")], 1),
-    **dict.fromkeys(SENDING, 6),
-    "kill process": 8,
-    "kill worker": 2,
-    "freeze worker": 2,
-    "end a backend": 6,
-    "crash the broker": 1,
-    "crash PostgreSQL": 1,
-}
+)
 
 
-def is_kill(card: str) -> bool:
+class Card(NamedTuple):
+    """A fault, and the promise that it is ordered for; None strikes whatever is there."""
+
+    fault: str
+    promise: str | None = None
+
+    @property
+    def is_kill(self) -> bool:
+        return is_kill(self.fault)
+
+
+def is_kill(fault: str) -> bool:
     """Whether it ends something by SIGKILL."""
-    return card.startswith("kill") or card == "crash the broker"
+    return fault.startswith("kill") or fault == "crash the broker"
 
 
+#: A deck: what is cheap strikes every promise, a worker's death one that the seed chooses.
+CARDS = Counter(
+    {
+        **{Card(f"kill process {place}", promise): 1 for place in PLACES for promise in PROMISES},
+        **{
+            Card(f"freeze process {place}", promise): 1
+            for place in ("body", "effect")
+            for promise in PROMISES
+        },
+        **{Card(fault, promise): 1 for fault in SENDING for promise in OUTSIDE},
+        **{Card(f"kill worker {place}", "any"): 1 for place in PLACES},
+        Card("freeze process delivery", "any"): 1,
+        Card("freeze process end", "any"): 1,
+        Card("kill process"): 8,
+        Card("kill worker"): 2,
+        Card("freeze worker"): 2,
+        Card("end a backend"): 6,
+        Card("crash the broker"): 1,
+        Card("crash PostgreSQL"): 1,
+    }
+)
 #: How many cards a deck has for each kill.
-PER_KILL = sum(CARDS.values()) / sum(n for card, n in CARDS.items() if is_kill(card))
+PER_KILL = CARDS.total() / sum(number for card, number in CARDS.items() if card.is_kill)
 
 
-def cards(chance: random.Random) -> Iterator[str]:
-    """Deck after deck, shuffled; the first begins with one of each."""
-    first = list(CARDS)
-    chance.shuffle(first)
-    rest = [card for card, number in CARDS.items() for _ in range(number - 1)]
-    chance.shuffle(rest)
-    yield from first + rest
+def cards(chance: random.Random) -> Iterator[Card]:
+    """Deck after deck, shuffled."""
     while True:
-        deck = [card for card, number in CARDS.items() for _ in range(number)]
+        deck = list(CARDS.elements())
         chance.shuffle(deck)
-        yield from deck
+        for card in deck:
+            yield card._replace(promise=chance.choice(PROMISES)) if card.promise == "any" else card

@@ -3,16 +3,18 @@
 import os
 import random
 import signal
+import threading
 from collections import Counter, defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-from tests.chaos.deck import AIMED, SENDING, cards, is_kill
+import psycopg
+
+from tests.chaos.deck import Card, cards, is_kill
 from tests.chaos.journal import Journal
 from tests.chaos.outside import Outside
 from tests.chaos.publisher import Publisher
 from tests.chaos.stage import Stage
-from tests.chaos.units import OUTSIDE, PROMISES
 
 
 class Faults:
@@ -32,7 +34,7 @@ class Faults:
         self.journal = Journal(state, self._noted)
         self._stage = stage
         self._outside = outside
-        self._ordered: Counter[str] = Counter()
+        self._counting = threading.Lock()
         self._chance = random.Random(seed)
         self._cards = cards(random.Random(seed))
 
@@ -49,37 +51,36 @@ class Faults:
             self._count(fault, [key])
         self._stage.revive()
 
-    def _strike(self, card: str, publisher: Publisher) -> None:
-        if card in AIMED or card in SENDING:
-            promises = OUTSIDE if card in SENDING else PROMISES
-            self._ordered[card] += 1  # each promise in turn
-            publisher.order(card, promises[self._ordered[card] % len(promises)])
-        elif card == "end a backend":
-            with suppress(Exception):  # there may be no server to ask
+    def _strike(self, card: Card, publisher: Publisher) -> None:
+        fault = card.fault
+        if card.promise:
+            publisher.order(fault, card.promise)
+        elif fault == "end a backend":
+            with suppress(psycopg.Error):  # there may be no server to ask
                 if self._stage.end_a_backend(self._chance.random()):
-                    self._count(card, [])
-        elif card == "crash PostgreSQL":
-            self._count(card, self._running())
+                    self._count(fault, [])
+        elif fault == "crash PostgreSQL":
+            self._count(fault, self._running())
             self._stage.crash_postgresql()
-        elif card == "crash the broker":
+        elif fault == "crash the broker":
             keys = self._running()
             self._count(self._stage.crash_broker(), keys)
         else:
-            self._strike_blindly(card)
+            self._strike_blindly(fault)
 
-    def _strike_blindly(self, card: str) -> None:
+    def _strike_blindly(self, fault: str) -> None:
         worker = self._chance.choice(self._stage.workers)
         pids = [pid for pid in list(self.journal.running) if worker.owns(pid)]
-        if card == "kill process":
+        if fault == "kill process":
             if not pids:
                 return
             pids = [self._chance.choice(pids)]
             with suppress(ProcessLookupError):
                 os.kill(pids[0], signal.SIGKILL)
-        self._count(f"{card} whatever it does", [self.journal.running.get(pid) for pid in pids])
-        if card == "kill worker":
+        self._count(f"{fault} whatever it does", [self.journal.running.get(pid) for pid in pids])
+        if fault == "kill worker":
             self._stage.kill_worker(worker)
-        elif card == "freeze worker":
+        elif fault == "freeze worker":
             self._stage.freeze(worker.pid, group=True)
 
     def _noted(self, fault: str, key: str, pid: int) -> None:
@@ -93,6 +94,7 @@ class Faults:
         return [key for pid, key in list(self.journal.running.items()) if alive(pid)]
 
     def _count(self, fault: str, keys: list[str | None]) -> None:
-        self.struck[fault] += 1
-        self.kills += is_kill(fault)
-        self.keys[fault].update(key for key in keys if key)
+        with self._counting:  # the publisher reads the journal too
+            self.struck[fault] += 1
+            self.kills += is_kill(fault)
+            self.keys[fault].update(key for key in keys if key)

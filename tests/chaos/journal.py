@@ -75,6 +75,11 @@ class Journal:
         """How often a message of the key came again."""
         return sum(max(0, self.delivered[copy] - 1) for copy in self.copies[key])
 
+    def waiting(self) -> int:
+        """How many copies are outstanding now."""
+        self.follow()
+        return len(self.outstanding)
+
     @property
     def succeeded(self) -> int:
         """How many deliveries have ended well, with an effect or as a duplicate."""

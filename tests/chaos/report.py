@@ -6,10 +6,11 @@ from io import StringIO
 from django.core.management import CommandError, call_command
 
 from idempotency.models import IdempotencyEvent, Kind
+from tests.chaos.deck import PROMISES
 from tests.chaos.settlement import key_hash
 from tests.chaos.storm import Storm
 from tests.chaos.tasks import TASKS
-from tests.chaos.units import PROMISES, Unit
+from tests.chaos.units import Unit
 from tests.chaos.verdict import Calm, Findings
 
 STORIES = 5

@@ -9,6 +9,7 @@ from idempotency.exceptions import NotInDoubt
 from idempotency.jobs import all_jobs
 from idempotency.keys import digest
 from idempotency.models import IdempotencyRecord
+from idempotency.parking import Published
 from idempotency.policies import ASK
 from idempotency.resolution import resolve
 from idempotency.states import State
@@ -17,15 +18,13 @@ from tests.chaos.tasks import TASKS
 from tests.chaos.units import Unit
 
 
-def settle(outside: Outside, intended: Iterable[Unit]) -> int:
-    """Settle what can be settled now; how many doubts there were.
+def settle(outside: Outside, intended: Iterable[Unit]) -> bool:
+    """Settle what can be settled now; whether there was anything to do, so that more may follow.
 
     Those of ``ask`` are left to the sweeper, which asks.
     """
-    maintenance.sweep()
+    swept = maintenance.sweep()
     doubts = list(IdempotencyRecord.objects.filter(state=State.IN_DOUBT))
-    if not doubts:
-        return 0
     known = keys_by_hash(intended)
     effects = outside.effects()
     for record in doubts:
@@ -36,7 +35,7 @@ def settle(outside: Outside, intended: Iterable[Unit]) -> int:
         verdict = Verdict.happened(key) if happened else Verdict.did_not_happen()
         with suppress(NotInDoubt):  # its own attempt may have come back meanwhile
             resolve(record.key_hash, verdict, reason="The server's journal says so.", by="a storm")
-    return len(doubts)
+    return bool(doubts or swept.resolved or swept.parked != Published())
 
 
 def keys_by_hash(intended: Iterable[Unit]) -> Mapping[UUID, tuple[str, str]]:

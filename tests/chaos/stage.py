@@ -119,7 +119,7 @@ class Stage:
     @property
     def sleep(self) -> int:
         """Seconds that a frozen process sleeps: past its lease, and its message comes again."""
-        return LEASE + VISIBILITY_TIMEOUT
+        return LEASE + VISIBILITY_TIMEOUT + 2
 
     @property
     def stall(self) -> int:
@@ -149,7 +149,7 @@ class Stage:
             return "crash PostgreSQL, which is the broker too"
         if isinstance(self.server, Moto):
             self.server.suspend()
-            threading.Timer(STANDSTILL, self.server.resume).start()
+            _later(STANDSTILL, self.server.resume)
             return "let the broker stand still"
         self.server.kill()
         self.server.start()
@@ -177,7 +177,7 @@ class Stage:
         self.frozen.add(pid)
         if group:
             _signal(pid, signal.SIGSTOP)
-        threading.Timer(self.sleep, self._wake, (pid, group)).start()
+        _later(self.sleep, lambda: self._wake(pid, group))
 
     def _wake(self, pid: int, group: bool) -> None:
         if group:
@@ -209,6 +209,13 @@ def _make_logins_cheap(url: str) -> None:
         connection.execute("SET scram_iterations = 1")
         password = sql.Literal(connection.info.password)
         connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(password))
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    """Not by the thread that strikes: it may be waiting for a server."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True  # a storm that is stopped does not wait for it
+    timer.start()
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -70,12 +70,12 @@ class Storm:
         self.screen = Screen()
         self.faults = Faults(seed, stage, outside, state)
         self.journal = self.faults.journal
-        self.publisher = Publisher(
-            random.Random(seed), outside, state, lambda: len(self.journal.outstanding)
-        )
+        self.publisher = Publisher(random.Random(seed), outside, state, self.journal.waiting)
         self.seconds = self.calm_seconds = 0.0
         self._began = self._next_sweep = self._next_look = time.monotonic()
         self._effects = self._doubts = 0
+        #: Copies for which was waited in vain.
+        self._given_up: set[str] = set()
 
     def prepare(self) -> None:
         """Tables and workers."""
@@ -90,18 +90,19 @@ class Storm:
             time.sleep(TICK)
 
     def blow(self) -> None:
-        """Publish, and let the faults strike, as long as was asked for."""
+        """Publish, and let the faults strike, as long as was asked for, and until every fault that
+        was drawn is ordered."""
         self._began = time.monotonic()
         self.publisher.start()
         share = 0.0
-        while share < 1:
+        while share < 1 or self.publisher.has_orders:
             self._step(f"{share:4.0%} blown")
             self.seconds = time.monotonic() - self._began
             share = self.measure.share(self.seconds, self.journal.deliveries)
             self.faults.strike_due(round(share * self.measure.kills * PER_KILL), self.publisher)
         self.publisher.stop()
 
-    def calm_down(self, seconds: float = 300) -> None:
+    def calm_down(self, seconds: float = 180) -> None:
         """Wait until every copy has ended, or none has moved for so long that none will."""
         began = since = time.monotonic()
         deadline, lines = began + seconds, -1
@@ -110,7 +111,9 @@ class Storm:
             now = time.monotonic()
             if self.journal.lines != lines or self.stage.frozen:
                 lines, since = self.journal.lines, now
-            if now - since > (self.stage.stall if self.journal.outstanding else QUIET):
+            expected = self.journal.outstanding - self._given_up
+            if now - since > (self.stage.stall if expected else QUIET):
+                self._given_up |= expected
                 break
         self.calm_seconds = self.calm_seconds or time.monotonic() - began
 

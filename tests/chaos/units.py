@@ -9,9 +9,6 @@ from celery.canvas import Signature
 
 from tests.chaos.tasks import TASKS
 
-PROMISES = tuple(TASKS)
-#: Those whose effect is not a row.
-OUTSIDE = PROMISES[1:]
 WEIGHTS = {"transactional": 6, "HOLD": 2, "RETRY": 2, "ask": 2}
 SHAPES = {"message": 84, "chain": 10, "chord": 6}
 
@@ -26,7 +23,7 @@ class Unit:
         promises: One for each step.
         copies: How often it is published.
         same_id: Whether all copies of a message have one task id, as a publisher's retry has.
-        at_once: Whether two publishers publish at the same time.
+        at_once: Whether all copies are published at the same time.
     """
 
     name: str

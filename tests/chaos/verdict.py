@@ -9,11 +9,17 @@ from django.db import connection
 
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.states import State
+from tests.chaos.deck import PROMISES
 from tests.chaos.journal import Journal
 from tests.chaos.outside import Outside
 from tests.chaos.settlement import keys_by_hash
-from tests.chaos.units import PROMISES, Unit
+from tests.chaos.units import Unit
 from tests.jobs.models import Effect
+
+LOCKS = """
+SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+ WHERE locktype = 'advisory' AND datname = current_database()
+"""
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def _left() -> Iterator[str]:
     if number := ParkedMessage.objects.count():
         yield f"{number} messages parked"
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        cursor.execute(LOCKS)
         [(number,)] = cursor.fetchall()
         if number:
             yield f"{number} advisory locks held"

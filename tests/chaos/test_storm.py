@@ -1,0 +1,104 @@
+"""Short storms: every fault at once on Valkey, a few on each other broker, and what is said."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from project.services import CHECKOUT
+from tests.chaos.deck import CARDS, cards
+from tests.example.test_demo import alive, descendants, state_of
+from tests.harness.brokers import RabbitMQ
+
+#: Each storm has the machine for itself, as far as that can be had.
+pytestmark = pytest.mark.xdist_group("storms")
+
+
+def storm(**order: object) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos"],
+        cwd=CHECKOUT,
+        env=os.environ | {name: str(value) for name, value in order.items()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def said(**order: object) -> str:
+    """What a storm says whose promises are kept."""
+    with storm(**order) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "KEPT: nothing lost, nothing doubled" in output
+    return output
+
+
+def test_every_fault_at_once_loses_nothing_and_doubles_nothing():
+    output = said(BROKER="valkey", DELIVERIES=200, KILLS=37, SEED=1)
+    for fault in {card.fault for card in CARDS}:
+        assert re.search(rf"^{fault}[^0-9]* [1-9]", output, re.MULTILINE), (fault, output)
+    for promise in ("transactional", "HOLD", "RETRY", "ask"):
+        [row] = re.findall(rf"^{promise} +(.*)", output, re.MULTILINE)
+        intended, done, _, _, _, lost, doubled = (int(n.replace(",", "")) for n in row.split())
+        assert intended == done > 0
+        assert lost == doubled == 0
+    assert "The same again: make chaos BROKER=valkey SEED=1 KILLS=37 DELIVERIES=200" in output
+
+
+@pytest.mark.parametrize("broker", ["pgmq", "rabbitmq", "sqs"])
+def test_a_storm_on_another_broker_keeps_every_promise(broker):
+    if broker == "rabbitmq" and not RabbitMQ.program().exists():
+        pytest.skip("RabbitMQ is not installed: apt-get install rabbitmq-server")
+    said(BROKER=broker, DELIVERIES=100, KILLS=4, SEED=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+def test_stopped_in_the_middle_it_leaves_no_process_and_no_data():
+    with storm(BROKER="valkey", MINUTES=5, SEED=1) as process:
+        seen = ""
+        while "deliveries" not in seen:
+            line = process.stdout.readline()
+            assert line, seen
+            seen += line
+        processes = descendants(process.pid)
+        state = state_of(processes).parent
+        assert state.exists()
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGINT
+    assert "No process and no data are left." in rest
+    assert not state.exists()
+    deadline = time.monotonic() + 10  # pool processes were killed, and must be reaped by others
+    while left := alive(processes):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        ({"BROKER": "kafka"}, "BROKER must be valkey, rabbitmq, pgmq or sqs, not 'kafka'."),
+        ({"MINUTES": "soon"}, "MINUTES must be a number, not 'soon'."),
+        ({"MINUTES": "-1"}, "must be positive numbers"),
+    ],
+)
+def test_a_storm_that_cannot_be_blown_says_why_and_is_no_failure_of_the_app(order, words):
+    with storm(**order) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 2, output
+    assert words in output
+    assert "Traceback" not in output
+
+
+def test_one_seed_is_one_order_of_faults_and_a_deck_holds_each():
+    first, second = cards(random.Random(7)), cards(random.Random(7))
+    drawn = [next(first) for _ in range(2 * CARDS.total())]
+    assert drawn == [next(second) for _ in drawn]
+    assert {card.fault for card in drawn[: CARDS.total()]} == {card.fault for card in CARDS}
