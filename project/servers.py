@@ -15,7 +15,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypedDict
 
-START_SECONDS = 30
 STOP_SECONDS = 30
 PR_SET_PDEATHSIG = 1
 
@@ -41,6 +40,7 @@ class Server(ABC):
     stop_signal: signal.Signals
     orphan_signal: signal.Signals
     account: Account = {}
+    start_seconds = 30
 
     def __init__(self, state: Path, *, options: Options | None = None) -> None:
         """Keep everything in the folder *state*; *options* are settings of the server."""
@@ -74,7 +74,7 @@ class Server(ABC):
         Raises ``RuntimeError``, with the end of the server's log, when it does not.
         """
         self._prepare()
-        fixed_port, deadline = self.port, time.monotonic() + START_SECONDS
+        fixed_port, deadline = self.port, time.monotonic() + self.start_seconds
         log_path = self.state / f"{self.name}.log"
         with log_path.open("ab" if fixed_port else "wb") as log:
             while True:

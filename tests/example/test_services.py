@@ -206,7 +206,7 @@ def test_one_state_folder_has_one_owner(state):
 
 
 def test_a_server_that_cannot_start_says_why(state, monkeypatch):
-    monkeypatch.setattr("project.servers.START_SECONDS", 1)
+    monkeypatch.setattr("project.servers.Server.start_seconds", 1)
     with pytest.raises(RuntimeError, match='unrecognized configuration parameter "no_such"'):
         PostgreSQL(state, options={"no_such": "1"}).start()
 

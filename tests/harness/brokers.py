@@ -54,6 +54,7 @@ class RabbitMQ(Server):
     """Debian's RabbitMQ as a private node. (The names: rabbitmq.com/docs/configure.)"""
 
     name = "rabbitmq"
+    start_seconds = 120  # 5 s on a machine of its own, and a minute on one that is busy
     stop_signal = signal.SIGTERM
     orphan_signal = signal.SIGTERM
 
