@@ -82,6 +82,7 @@ def _run(order: Order) -> bool:
         os.environ.update(stage.start())
         # The settings read these when they are first used, so what needs Django comes after.
         logging.basicConfig(filename=state / "storm.log", level=logging.WARNING)
+        logging.captureWarnings(True)
         django.setup()
         from tests.chaos.play import play
 

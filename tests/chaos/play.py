@@ -64,8 +64,8 @@ def say_how_it_was(storm: Storm, calm: Calm, findings: Findings) -> None:
     )
     if calm.lost_by_broker:
         say(
-            f"The broker took, and lost before any worker had them, the messages of "
-            f"{len(calm.lost_by_broker)} units; they were sent again."
+            "The broker took messages, and lost them before any worker had them: "
+            f"{', '.join(unit.name for unit in calm.lost_by_broker)}. They were sent again."
         )
     if findings.is_kept:
         say("KEPT: nothing lost, nothing doubled, every doubt explained and settled, nothing left.")
