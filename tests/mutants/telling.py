@@ -111,7 +111,7 @@ MUTANTS = [
     ),
     Mutant(
         "tell in the admin what must be hidden",
-        "admin.py",
+        "admin/base.py",
         "return row and redact(row)",
         "return row",
         "tests/operations/test_admin.py -k must_not_be_shown",

@@ -1,4 +1,4 @@
-"""Records, events and parked messages: to be looked at, not edited."""
+"""What the admin of each of our tables shares: to be looked at, not edited."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from django.contrib import admin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
-from idempotency.redaction import redact, redacted
+from idempotency.redaction import redact
 
 if TYPE_CHECKING:
-    Base = admin.ModelAdmin[Any]
+    ModelAdmin = admin.ModelAdmin[Any]
+    Mixin = admin.ModelAdmin[Any]
 else:
-    Base = admin.ModelAdmin
+    ModelAdmin = admin.ModelAdmin
+    Mixin = object  # so that a mixin stands before any ModelAdmin, Django's or another
 
 
-class ReadOnlyAdmin(Base):
+class ReadOnlyAdminMixin(Mixin):
     """Newest first, and found by hash."""
 
     ordering = ["-id"]
@@ -59,30 +60,3 @@ class ReadOnlyAdmin(Base):
     @admin.display(description="key hash")
     def short_hash(self, row: Any) -> str:
         return f"{row.key_hash.hex[:8]}…"
-
-
-@admin.register(IdempotencyRecord)
-class RecordAdmin(ReadOnlyAdmin):
-    list_display = ["id", "state", "scope", "short_hash", "attempt", "created_at", "settled_at"]
-    list_filter = ["state"]
-
-
-@admin.register(IdempotencyEvent)
-class EventAdmin(ReadOnlyAdmin):
-    list_display = ["id", "at", "kind", "scope", "short_hash", "attempt", "shown_note"]
-    list_filter = ["kind"]
-
-    @admin.display(description="note")
-    def shown_note(self, row: IdempotencyEvent) -> str:
-        return row.note and redacted("note", row.note)
-
-
-@admin.register(ParkedMessage)
-class ParkedMessageAdmin(ReadOnlyAdmin):
-    list_display = ["id", "created_at", "task_id", "short_hash", "reason", "is_kept"]
-    list_filter = ["reason"]
-
-    @admin.display(description="kept", boolean=True)
-    def is_kept(self, row: ParkedMessage) -> bool:
-        """If not, somebody has to send it again."""
-        return row.message is not None
