@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 from uuid import UUID
 
@@ -53,6 +54,8 @@ class IdempotencyRecord(models.Model):
         null=True,
         help_text="When too many had died: only allow again helps.",
     )
+    #: Set by ``RecordQuerySet.with_clock()``, and no column.
+    seen_at: datetime
 
     objects: ClassVar[RecordQuerySet] = RecordQuerySet.as_manager()  # type: ignore[assignment] # its own manager class
 

@@ -44,6 +44,10 @@ def same_retention() -> Any:
 class RecordQuerySet(Base):
     """Each transition says by its return value whether it happened."""
 
+    def with_clock(self) -> Self:
+        """Each with ``seen_at``: when it was read, by the clock that decides leases and expiry."""
+        return self.annotate(seen_at=Now())
+
     def claimed_by(self, claim: Claim) -> Self:
         """The row, if nobody has claimed it since."""
         return self.filter(key_hash=claim.key_hash, claim_id=claim.id)

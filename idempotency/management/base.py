@@ -8,12 +8,11 @@ import os
 import sys
 from abc import abstractmethod
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
@@ -21,9 +20,10 @@ from django.db import DatabaseError, OperationalError, connections
 from django.utils.timezone import is_naive, localtime, make_aware
 
 from idempotency.conf import conf
-from idempotency.digests import check_scope, digest
+from idempotency.digests import check_scope
 from idempotency.exceptions import IdempotencyError
 from idempotency.jobs import all_jobs
+from idempotency.lookup import hashes_of
 from idempotency.models import IdempotencyRecord
 from idempotency.parking import Published
 from idempotency.storage import storage_for
@@ -113,9 +113,12 @@ class KeyCommand(DatabaseCommand):
             CommandError: There is none, or more than one.
         """
         scopes = [scope] if scope else sorted(all_jobs())
-        hashes = set(_hashes(key, scopes))
+        hashes = set(hashes_of(key, scopes))
         found: list[IdempotencyRecord] = list(
-            IdempotencyRecord.objects.using(self.using).filter(key_hash__in=hashes).order_by("id")
+            IdempotencyRecord.objects.using(self.using)
+            .with_clock()
+            .filter(key_hash__in=hashes)
+            .order_by("id")
         )
         if not found:
             raise CommandError(
@@ -205,20 +208,6 @@ def _reason(text: str) -> str:
     except UnicodeEncodeError:  # bytes of another encoding than this terminal's
         raise ArgumentTypeError("it is not valid Unicode, and cannot be stored.") from None
     return text
-
-
-def _hashes(text: str, scopes: Iterable[str]) -> Iterator[UUID]:
-    with suppress(ValueError):
-        yield UUID(text)
-    values: list[object] = [text]
-    with suppress(ValueError, RecursionError):
-        values.append(json.loads(text))
-    for scope in scopes:
-        for value in values:
-            try:
-                yield from digest(value, scope=scope, secrets=conf().KEY_SECRETS).hashes
-            except IdempotencyError:
-                continue  # no key can look like this: 1e999, null
 
 
 def _listed(scopes: list[str]) -> str:

@@ -9,10 +9,12 @@ from django.core.management.base import CommandParser
 
 from idempotency.management.base import KeyCommand, moment
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
+from idempotency.prospects import Act, what_next
 from idempotency.redaction import redact
-from idempotency.states import State
 
 EVENT_COLUMNS = ("at", "kind", "attempt", "duration", "worker", "task_id", "redelivered", "note")
+
+COMMANDS = {Act.RESOLVE: "idempotency_resolve", Act.ALLOW_AGAIN: "idempotency_allow_again"}
 
 #: What a terminal shows of a text, and of the events; ``--json`` shows all.
 LENGTH, EVENTS = 200, 20
@@ -98,16 +100,8 @@ def _told(event: IdempotencyEvent) -> list[str]:
 
 
 def _next(record: IdempotencyRecord) -> str:
-    records = IdempotencyRecord.objects.using(record._state.db).filter(pk=record.pk)
-    key = record.key_hash.hex
-    if record.state == State.IN_DOUBT:
-        return f"It waits until somebody says what happened: idempotency_resolve {key}"
-    if record.exhausted_at:
-        return f"No delivery runs it. Find out what kills it, then: idempotency_allow_again {key}"
-    if records.leased().exists():
-        return "It is running, and is busy to every other delivery until its lease runs out."
-    if records.doubtful().exists():
-        return "The next delivery, or idempotency_sweep, finds a doubt: its effect had begun."
-    if record.state == State.SUCCEEDED and not records.purgeable().exists():
-        return "A duplicate is answered with the result; the body does not run."
-    return "The next delivery runs."
+    prospect = what_next(record, record.seen_at)
+    if prospect.waits_for is None:
+        return prospect.sentence
+    command = f"{COMMANDS[prospect.waits_for]} {record.key_hash.hex}"
+    return f"{prospect.sentence.removesuffix('.')}: {command}"
