@@ -1,14 +1,22 @@
-"""What the admin of each of our tables shares: to be looked at, not edited."""
+"""What the admin of each of our tables shares: to be looked at, not edited; fast at any size."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.contrib import admin
-from django.db.models import Model, QuerySet
+from django.contrib.admin.views.main import ChangeList
+from django.core.paginator import Paginator
+from django.db.models import Min, Model, QuerySet
+from django.db.models.functions import Now
+from django.forms import Media
 from django.http import HttpRequest
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
 
+from idempotency.admin.display import instant
+from idempotency.admin.search import keys_named, newest
+from idempotency.conf import conf
 from idempotency.redaction import redact
 
 if TYPE_CHECKING:
@@ -19,16 +27,72 @@ else:
     Mixin = object  # so that a mixin stands before any ModelAdmin, Django's or another
 
 
+class CappedPaginator(Paginator):  # type: ignore[type-arg] # no generic class at run time
+    """Counts no further than anybody turns pages: COUNT and OFFSET then have an end."""
+
+    CAP = 5_000
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        number: int = rows[: self.CAP].count()
+        return number
+
+    @property
+    def is_capped(self) -> bool:
+        return self.count >= self.CAP
+
+
+class BoundedChangeList(ChangeList):
+    """What no index serves is looked for among so many ids, and the page says so."""
+
+    #: Ids, about as many as rows.
+    WINDOW = 200_000
+    window: int | None = None
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        """By id, whatever the address says: nothing else is sorted without work."""
+        return ["-id"]
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
+        rows = super().get_queryset(request, *args, **kwargs)
+        asked = self.get_filters_params()
+        view: Any = self.model_admin
+        if self.query or not asked or view.is_served(asked):
+            return rows
+        self.window = self.WINDOW
+        self.is_oldest_window = "expires" in asked
+        if not self.is_oldest_window:
+            narrowed: QuerySet[Any] = newest(rows, self.WINDOW)
+            return narrowed
+        first = self.model._default_manager.using(rows.db).aggregate(first=Min("pk"))["first"] or 0
+        return rows.filter(pk__lt=first + self.WINDOW)
+
+
 class ReadOnlyAdminMixin(Mixin):
-    """Newest first, and found by hash."""
+    """Newest first, found by key, and changed by nobody."""
 
     ordering = ["-id"]
-    sortable_by = ["id"]
+    sortable_by = []
     search_fields = ["key_hash"]
-    search_help_text = "Key hash: 32 hex digits."
+    search_help_text = _(
+        "A key (7, order-7, [1, 7]), in one scope (shop.ship: 7), its hash or 8 digits of that, or "
+        "a task id."
+    )
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    list_max_show_all = 200
+    paginator = CappedPaginator
+    change_list_template = "admin/idempotency/change_list.html"
+
+    @property
+    def media(self) -> Media:
+        ours = Media(
+            css={"all": ["idempotency/admin.css"]},
+            js=["idempotency/admin.js"],
+        )
+        return super().media + ours
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -39,16 +103,24 @@ class ReadOnlyAdminMixin(Mixin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return BoundedChangeList
+
+    def is_served(self, asked: dict[str, list[str]]) -> bool:
+        """Whether an index finds the rows that these parameters ask for."""
+        return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """With ``seen_at``, the database's clock: it alone decides leases and expiry."""
+        rows: QuerySet[Any] = super().get_queryset(request)
+        read: QuerySet[Any] = rows.using(conf().DATABASE).annotate(seen_at=Now())
+        return read
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Exact, so that the unique index serves it."""
-        if not search_term:
-            return queryset, False
-        try:
-            return queryset.filter(key_hash=UUID(search_term.strip())), False
-        except ValueError:
-            return queryset.none(), False
+        words = search_term.strip()
+        return queryset.filter(keys_named(words, queryset.db)) if words else queryset, False
 
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
@@ -57,6 +129,10 @@ class ReadOnlyAdminMixin(Mixin):
         row = super().get_object(request, object_id, from_field)
         return row and redact(row)
 
-    @admin.display(description="key hash")
+    @admin.display(description=_("key hash"))
     def short_hash(self, row: Any) -> str:
         return f"{row.key_hash.hex[:8]}…"
+
+    def instant(self, row: Any, at: Any) -> str:
+        """A time of a row, relative to when it was read."""
+        return instant(at, row.seen_at)

@@ -1,12 +1,194 @@
-"""The admin of the records."""
+"""The admin of the records: what is stuck, why it ran twice, what comes next."""
 
 from __future__ import annotations
 
-from idempotency.admin.base import ReadOnlyAdminMixin
+from typing import Any
+from urllib.parse import urlencode
+
+from django.apps import apps
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from idempotency.admin.attention import attention
+from idempotency.admin.base import BoundedChangeList, ReadOnlyAdminMixin
+from idempotency.admin.display import Text, badge, breakable, copyable, detailed, look_of
+from idempotency.admin.filters import (
+    AgeFilter,
+    AttemptsFilter,
+    ExpiryFilter,
+    ScopeFilter,
+    StateFilter,
+)
+from idempotency.admin.story import EVENTS, story
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
+from idempotency.prospects import what_next
+from idempotency.redaction import redacted
+
+#: Of so many waiting messages a record's page tells.
+MESSAGES = 100
+
+
+class RecordChangeList(BoundedChangeList):
+    """What a list does not show is not read: a result can be large."""
+
+    def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
+        return super().get_queryset(request, *args, **kwargs).defer("result", "error_message")
 
 
 class RecordAdminMixin(ReadOnlyAdminMixin):
     """The records: found, and understood. Mix it with any ``ModelAdmin``."""
 
-    list_display = ["id", "state", "scope", "short_hash", "attempt", "created_at", "settled_at"]
-    list_filter = ["state"]
+    list_display = ["shown_state", "shown_job", "shown_attempt", "shown_made", "shown_end"]
+    list_display_links = ["shown_job"]
+    list_filter = [StateFilter, AgeFilter, AttemptsFilter, ExpiryFilter, ScopeFilter]
+    change_list_template = "admin/idempotency/record/change_list.html"
+    change_form_template = "admin/idempotency/record/change_form.html"
+    fieldsets = [
+        (_("Key"), {"fields": ["shown_hash", "scope", "key", "shown_provider_key", "fingerprint"]}),
+        (
+            _("Attempt"),
+            {
+                "fields": [
+                    *("attempt", "generation", "deaths", "policy", "owner"),
+                    *("shown_task", "claim_id"),
+                ]
+            },
+        ),
+    ]
+    readonly_fields = ["shown_hash", "shown_provider_key", "shown_task"]
+
+    # -- for a project to override -----------------------------------------------------------
+
+    def get_monitor_url(self, record: IdempotencyRecord) -> str | None:
+        """Where a monitor shows the message of a record: Flower, a log search. None: nowhere."""
+        return None
+
+    def get_related_url(self, record: IdempotencyRecord) -> str | None:
+        """Where the object is that the key names: an order. None: nowhere."""
+        return None
+
+    # -- the list ----------------------------------------------------------------------------
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return RecordChangeList
+
+    def is_served(self, asked: dict[str, list[str]]) -> bool:
+        """The partial index holds all that has not succeeded."""
+        return asked.get("state", ["succeeded"]) != ["succeeded"]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = dict(extra_context or {})
+        if request.method == "GET":
+            rows = self.get_queryset(request)
+            context["attention"] = attention(rows.db)
+        return super().changelist_view(request, context)
+
+    @admin.display(description=_("state"))
+    def shown_state(self, row: IdempotencyRecord) -> SafeString:
+        error = (row.error_class or "").rpartition(".")[2]
+        return detailed(badge(look_of(row)), error)
+
+    @admin.display(description=_("job"))
+    def shown_job(self, row: IdempotencyRecord) -> SafeString:
+        key = redacted("key", row.key) if row.key else self.short_hash(row)
+        return detailed(breakable(row.scope), key)
+
+    @admin.display(description=_("attempt"))
+    def shown_attempt(self, row: IdempotencyRecord) -> int:
+        return row.attempt
+
+    @admin.display(description=_("made"))
+    def shown_made(self, row: IdempotencyRecord) -> str:
+        return self.instant(row, row.created_at)
+
+    @admin.display(description=_("ended"))
+    def shown_end(self, row: IdempotencyRecord) -> str:
+        return self.instant(row, row.settled_at)
+
+    # -- one record --------------------------------------------------------------------------
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        record: IdempotencyRecord | None = context.get("original")
+        if record is not None:
+            context |= self._told(record)
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _told(self, record: IdempotencyRecord) -> dict[str, Any]:
+        using = record._state.db
+        about = {"key_hash": record.key_hash}
+        events = IdempotencyEvent.objects.using(using).filter(**about).order_by("-id")
+        known = list(events[: EVENTS + 1])
+        texts = [
+            Text(title, text)
+            for title, text in (
+                (_("Result"), record.result),
+                (_("Error"), record.error_message),
+            )
+            if text is not None
+        ]
+        return {
+            "badge": badge(look_of(record)),
+            "prospect": what_next(record, record.seen_at),
+            "story": story(record, reversed(known[:EVENTS])),
+            "has_more_events": len(known) > EVENTS,
+            "texts": texts,
+            "messages_waiting": self._messages(record),
+            "links": self._links(record),
+        }
+
+    def _messages(self, record: IdempotencyRecord) -> list[dict[str, Any]]:
+        """Without the messages themselves: they have a page of their own."""
+        is_kept = ExpressionWrapper(Q(message__isnull=False), output_field=BooleanField())
+        rows = ParkedMessage.objects.using(record._state.db).filter(key_hash=record.key_hash)
+        told = rows.order_by("id").values("pk", "task_id", "reason", "created_at", is_kept=is_kept)
+        return [
+            row
+            | {
+                "reason": Reason(row["reason"]).label,
+                "at": self.instant(record, row["created_at"]),
+                "url": reverse("admin:idempotency_parkedmessage_change", args=[row["pk"]]),
+            }
+            for row in told[:MESSAGES]
+        ]
+
+    def _links(self, record: IdempotencyRecord) -> list[tuple[str, str]]:
+        events = reverse("admin:idempotency_idempotencyevent_changelist")
+        links = [
+            (_("Related object"), self.get_related_url(record)),
+            (_("Monitor"), self.get_monitor_url(record)),
+            (_("Task result"), task_result_url(record.task_id)),
+            (_("Events"), f"{events}?{urlencode({'q': record.key_hash.hex})}"),
+        ]
+        return [(str(word), url) for word, url in links if url]
+
+    @admin.display(description=_("key hash"))
+    def shown_hash(self, row: IdempotencyRecord) -> SafeString:
+        return copyable(row.key_hash.hex)
+
+    @admin.display(description=_("provider key"))
+    def shown_provider_key(self, row: IdempotencyRecord) -> SafeString:
+        return copyable(str(row.provider_key))
+
+    @admin.display(description=_("task id"), empty_value="-")
+    def shown_task(self, row: IdempotencyRecord) -> SafeString | None:
+        return copyable(row.task_id) if row.task_id else None
+
+
+def task_result_url(task_id: str | None) -> str | None:
+    """The list of django-celery-results, where that is installed, at the one result."""
+    if not task_id or not apps.is_installed("django_celery_results"):
+        return None
+    try:
+        address = reverse("admin:django_celery_results_taskresult_changelist")
+    except NoReverseMatch:  # the project has taken it out of the admin
+        return None
+    return f"{address}?{urlencode({'task_id': task_id})}"

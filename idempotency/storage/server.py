@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections, transaction
@@ -29,6 +30,34 @@ SELECT wanted.right || ' on ' || wanted.table
 """
 
 LOCK = "SELECT pg_try_advisory_xact_lock(%s)"
+
+# One lock of 64 bits is told from a pair of 32 by objsubid. (PostgreSQL manual, "pg_locks".) Of a
+# session of another role, xact_start is NULL to whoever is not in pg_read_all_stats.
+HELD = """
+SELECT activity.pid, clock_timestamp() - activity.xact_start,
+       lpad(to_hex(held.classid::bigint), 8, '0') || lpad(to_hex(held.objid::bigint), 8, '0')
+  FROM pg_locks held JOIN pg_stat_activity activity USING (pid)
+ WHERE held.locktype = 'advisory' AND held.objsubid = 1 AND held.granted
+   AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND activity.xact_start <= clock_timestamp() - make_interval(secs => %s)
+ ORDER BY activity.xact_start
+ LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLock:
+    """An advisory lock: while a transactional body runs, one on its key.
+
+    Attributes:
+        pid: Of the backend.
+        age: Of its transaction.
+        digits: The first 16 hex digits of the key's hash, if the lock is one of ours.
+    """
+
+    pid: int
+    age: timedelta
+    digits: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +104,16 @@ def missing_rights(using: str) -> list[str]:
     with connections[using].cursor() as cursor:
         cursor.execute(RIGHTS)
         return [right for (right,) in cursor.fetchall()]
+
+
+def held_locks(using: str, *, longer_than: timedelta, limit: int) -> list[HeldLock]:
+    """The advisory locks of transactions that have been open for so long, the oldest first.
+
+    Nothing tells a lock of ours from another program's, except that a record has its key.
+    """
+    with connections[using].cursor() as cursor:
+        cursor.execute(HELD, [longer_than.total_seconds(), limit])
+        return [HeldLock(*row) for row in cursor.fetchall()]
 
 
 class NoSecondConnectionError(Exception):
