@@ -50,10 +50,6 @@ class BoundedChangeList(ChangeList):
     WINDOW = 200_000
     window: int | None = None
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
-        """By id, whatever the address says: nothing else is sorted without work."""
-        return ["-id"]
-
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         rows = super().get_queryset(request, *args, **kwargs)
         asked = self.get_filters_params()

@@ -46,9 +46,9 @@ def leased():
     }
 
 
-def event(record, kind, **columns):
+def event(record, kind, using="default", **columns):
     about = {"key_hash": record.key_hash, "scope": record.scope, "task_id": record.task_id}
-    return IdempotencyEvent.objects.create(kind=kind, **(about | columns))
+    return IdempotencyEvent.objects.using(using).create(kind=kind, **(about | columns))
 
 
 def parked(record, reason="in_doubt", **columns):

@@ -155,6 +155,16 @@ def test_a_filter_looks_through_a_window_and_the_page_says_so(admin_client, monk
     assert limit not in page(admin_client, "idempotencyrecord_changelist")
 
 
+def test_what_is_forgotten_soon_is_looked_for_among_the_oldest(admin_client, monkeypatch):
+    monkeypatch.setattr("idempotency.admin.base.BoundedChangeList.WINDOW", 2)
+    oldest, *_ = [made(expires_at=ago(hours=-23)).pk for _ in range(4)]
+    found = listed(admin_client, expires="soon")
+    assert oldest in found
+    assert len(found) == 2
+    shown = page(admin_client, "idempotencyrecord_changelist", expires="soon")
+    assert "looked for among the oldest 2 ids" in shown
+
+
 def test_pages_end_where_nobody_turns_them(admin_client, monkeypatch):
     monkeypatch.setattr("idempotency.admin.base.CappedPaginator.CAP", 60)
     for _ in range(61):

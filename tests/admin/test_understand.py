@@ -120,6 +120,21 @@ def test_messages_that_wait_are_listed_with_what_becomes_of_them(admin_client):
     assert "of another record" not in text
 
 
+@pytest.mark.django_db(databases=["default", "sqlite"])
+@pytest.mark.parametrize("alias", ["default", "sqlite"])
+def test_the_records_are_those_of_the_database_that_the_settings_name(admin_client, alias):
+    with override_settings(IDEMPOTENCY={"DATABASE": alias}):
+        execute(int, key="here", scope="test")
+        record = IdempotencyRecord.objects.using(alias).get()
+        event(record, "duplicate", note="told there", using=alias)
+        assert "1 record" in page(admin_client, "idempotencyrecord_changelist", q="test: here")
+        assert "told there" in shown(admin_client, record)
+        assert "told there" in page(admin_client, "idempotencyevent_changelist")
+    other = "sqlite" if alias == "default" else "default"
+    with override_settings(IDEMPOTENCY={"DATABASE": other}):
+        assert "0 records" in page(admin_client, "idempotencyrecord_changelist")
+
+
 # -- it only tells -------------------------------------------------------------------------------
 
 
