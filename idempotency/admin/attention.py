@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 from django.db import connections
 from django.db.models import Count, Min, Q
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -43,16 +42,22 @@ class Item:
     url: str
 
 
-def attention(using: str) -> list[Item]:
-    """What needs attention now: five statements, each on an index or on a table that is small."""
-    return [*_records(using), *_messages(using), *_locks(using)]
+def attention(using: str, address: Callable[..., str]) -> list[Item]:
+    """What needs attention now: five statements, each on an index or on a table that is small.
+
+    Args:
+        address: Makes the address of a page of the admin, by its name and a query.
+    """
+    records = partial(address, "idempotency_idempotencyrecord_changelist")
+    parked = partial(address, "idempotency_parkedmessage_changelist")
+    return [*_records(using, records), *_messages(using, parked), *_locks(using, records)]
 
 
-def _records(using: str) -> Iterator[Item]:
+def _records(using: str, address: Callable[..., str]) -> Iterator[Item]:
     records = IdempotencyRecord.objects.using(using)
     for name in ("in_doubt", "lapsed"):
         told = _told(narrowed(records, name))
-        yield from _item(LOOKS[name], told["number"], told["oldest"], state=name)
+        yield from _item(LOOKS[name], told["number"], told["oldest"], address(state=name))
     failed = _told(
         records.filter(state=State.FAILED),
         exhausted=Count("pk", filter=EXHAUSTED),
@@ -65,10 +70,10 @@ def _records(using: str) -> Iterator[Item]:
         ("exhausted", failed["exhausted"], failed["oldest_exhausted"]),
         ("failed", failed["others"], failed["oldest_other"]),
     ):
-        yield from _item(LOOKS[name], number, oldest, is_cut=is_cut, state=name)
+        yield from _item(LOOKS[name], number, oldest, address(state=name), is_cut=is_cut)
 
 
-def _messages(using: str) -> Iterator[Item]:
+def _messages(using: str, address: Callable[..., str]) -> Iterator[Item]:
     parked = _told(
         ParkedMessage.objects.using(using),
         given_up=Count("pk", filter=GIVEN_UP),
@@ -77,16 +82,11 @@ def _messages(using: str) -> Iterator[Item]:
         oldest_other=Min("created_at", filter=~GIVEN_UP),
     )
     is_cut = parked["number"] > CAP
-    for look, number, oldest, query in (
-        (
-            Look(_("given up"), "■", "warn"),
-            parked["given_up"],
-            parked["oldest_given_up"],
-            {"reason__exact": Reason.GAVE_UP.value},
-        ),
-        (Look(_("parked messages"), "▪", "quiet"), parked["others"], parked["oldest_other"], {}),
-    ):
-        yield from _item(look, number, oldest, is_cut=is_cut, model="parkedmessage", **query)
+    given_up = (parked["given_up"], parked["oldest_given_up"])
+    here = address(reason__exact=Reason.GAVE_UP.value)
+    yield from _item(Look(_("given up"), "■", "warn"), *given_up, here, is_cut=is_cut)
+    others = (parked["others"], parked["oldest_other"])
+    yield from _item(Look(_("parked messages"), "▪", "quiet"), *others, address(), is_cut=is_cut)
 
 
 def _told(rows: Any, **more: Any) -> dict[str, Any]:
@@ -101,10 +101,9 @@ def _item(
     look: Look,
     number: int,
     oldest: datetime | None,
+    url: str,
     *,
     is_cut: bool = False,
-    model: str = "idempotencyrecord",
-    **query: str,
 ) -> Iterator[Item]:
     if oldest is None:
         return
@@ -112,19 +111,14 @@ def _item(
     # An age for people decides nothing, so that this clock may be off.
     age = instant(oldest, timezone.now())
     detail = format_html("{} {}", _("oldest"), age)
-    yield Item(look, f"{shown} {look.word}", detail, _address(model, query))
+    yield Item(look, f"{shown} {look.word}", detail, url)
 
 
-def _locks(using: str) -> Iterator[Item]:
+def _locks(using: str, address: Callable[..., str]) -> Iterator[Item]:
     if connections[using].vendor != "postgresql":
         return
     look = Look("", "▶", "quiet")
     for lock in held_locks(using, longer_than=LONG, limit=LOCKS):
         label = _("lock held by pid %(pid)s") % {"pid": lock.pid}
         detail = _("for %(span)s") % {"span": spoken(lock.age)}
-        yield Item(look, label, detail, _address("idempotencyrecord", {"q": lock.digits}))
-
-
-def _address(model: str, query: dict[str, str]) -> str:
-    address = reverse(f"admin:idempotency_{model}_changelist")
-    return f"{address}?{urlencode(query)}" if query else address
+        yield Item(look, label, detail, address(q=lock.digits))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -11,6 +12,7 @@ from django.db.models import Min, Model, QuerySet
 from django.db.models.functions import Now
 from django.forms import Media
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
@@ -128,6 +130,11 @@ class ReadOnlyAdminMixin(Mixin):
     @admin.display(description=_("key hash"))
     def short_hash(self, row: Any) -> str:
         return f"{row.key_hash.hex[:8]}…"
+
+    def address(self, page: str, *args: Any, **query: str) -> str:
+        """Of a page of the site in which this admin stands."""
+        found = reverse(f"admin:{page}", args=args, current_app=self.admin_site.name)
+        return f"{found}?{urlencode(query)}" if query else found
 
     def instant(self, row: Any, at: Any) -> str:
         """A time of a row, relative to when it was read."""

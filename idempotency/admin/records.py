@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import NoReverseMatch
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -87,7 +86,7 @@ class RecordAdminMixin(ReadOnlyAdminMixin):
         context = dict(extra_context or {})
         if request.method == "GET":
             rows = self.get_queryset(request)
-            context["attention"] = attention(rows.db)
+            context["attention"] = attention(rows.db, self.address)
         return super().changelist_view(request, context)
 
     @admin.display(description=_("state"))
@@ -155,20 +154,30 @@ class RecordAdminMixin(ReadOnlyAdminMixin):
             | {
                 "reason": Reason(row["reason"]).label,
                 "at": self.instant(record, row["created_at"]),
-                "url": reverse("admin:idempotency_parkedmessage_change", args=[row["pk"]]),
+                "url": self.address("idempotency_parkedmessage_change", row["pk"]),
             }
             for row in told[:MESSAGES]
         ]
 
     def _links(self, record: IdempotencyRecord) -> list[tuple[str, str]]:
-        events = reverse("admin:idempotency_idempotencyevent_changelist")
+        events = self.address("idempotency_idempotencyevent_changelist", q=record.key_hash.hex)
         links = [
             (_("Related object"), self.get_related_url(record)),
             (_("Monitor"), self.get_monitor_url(record)),
-            (_("Task result"), task_result_url(record.task_id)),
-            (_("Events"), f"{events}?{urlencode({'q': record.key_hash.hex})}"),
+            (_("Task result"), self._task_result_url(record)),
+            (_("Events"), events),
         ]
         return [(str(word), url) for word, url in links if url]
+
+    def _task_result_url(self, record: IdempotencyRecord) -> str | None:
+        """The list of django-celery-results, where that is installed, at the one result."""
+        if not record.task_id or not apps.is_installed("django_celery_results"):
+            return None
+        try:
+            page = "django_celery_results_taskresult_changelist"
+            return self.address(page, task_id=record.task_id)
+        except NoReverseMatch:  # the project has taken it out of the admin
+            return None
 
     @admin.display(description=_("key hash"))
     def shown_hash(self, row: IdempotencyRecord) -> SafeString:
@@ -181,14 +190,3 @@ class RecordAdminMixin(ReadOnlyAdminMixin):
     @admin.display(description=_("task id"), empty_value="-")
     def shown_task(self, row: IdempotencyRecord) -> SafeString | None:
         return copyable(row.task_id) if row.task_id else None
-
-
-def task_result_url(task_id: str | None) -> str | None:
-    """The list of django-celery-results, where that is installed, at the one result."""
-    if not task_id or not apps.is_installed("django_celery_results"):
-        return None
-    try:
-        address = reverse("admin:django_celery_results_taskresult_changelist")
-    except NoReverseMatch:  # the project has taken it out of the admin
-        return None
-    return f"{address}?{urlencode({'task_id': task_id})}"

@@ -54,6 +54,13 @@ CONTRASTS = """
 """
 
 
+def strictly(route):
+    """Under the strictest policy that lets a site have files."""
+    response = route.fetch()
+    policy = {"content-security-policy": "default-src 'self'"}
+    route.fulfill(response=response, headers=response.headers | policy)
+
+
 @pytest.fixture
 def browse(live_server, admin_client):
     """Run ``steps(page)`` on the list of records, as its operator.
@@ -77,6 +84,8 @@ def browse(live_server, admin_client):
             errors = []
             page.on("pageerror", lambda error: errors.append(error))
             page.on("dialog", lambda dialog: errors.append(dialog.message))
+            page.on("console", lambda line: "Policy" in line.text and errors.append(line.text))
+            page.route("**/*", strictly)
             page.goto(f"{live_server.url}/admin/idempotency/idempotencyrecord/")
             steps(page)
             browser.close()
