@@ -34,8 +34,11 @@ def test_a_figure_on_the_page_is_the_one_in_the_code(said, is_so):
 
 
 @pytest.fixture
-def _registry(monkeypatch):
-    monkeypatch.setattr(admin.site, "_registry", dict(admin.site._registry))
+def _registry():
+    before = dict(admin.site._registry)
+    yield
+    admin.site._registry.clear()
+    admin.site._registry.update(before)
 
 
 @pytest.mark.usefixtures("_registry")
