@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,8 +66,9 @@ def detailed(text: str, detail: str) -> SafeString:
 
 
 def breakable(name: str) -> SafeString:
-    """A dotted name that may go on in the next line after each dot."""
-    return format_html_join(SafeString(".<wbr>"), "{}", ((part,) for part in name.split(".")))
+    """A dotted name that may go on in the next line after each dot and underscore."""
+    parts = re.split(r"(?<=[._])", name)
+    return format_html_join(SafeString("<wbr>"), "{}", ((part,) for part in parts))
 
 
 def utc(at: datetime) -> datetime:

@@ -287,6 +287,7 @@ def test_a_project_mixes_it_with_its_own_admin_and_gives_it_links(admin_client):
     assert f"/orders/?q={HOSTILE}" not in text
     assert "/orders/?q=&lt;script&gt;" in text
     assert "own.js" in text
+    assert "admin/js/core.js" in text
     assert "idempotency/admin.js" in text
     assert "Nothing needs attention." in page(admin_client, "idempotencyrecord_changelist")
 
