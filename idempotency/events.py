@@ -32,9 +32,11 @@ SIGNALS: dict[Kind, Signal] = {
     Kind.LEASE_LOST: signals.lease_lost,
     Kind.IN_DOUBT: signals.doubt_found,
     Kind.RESOLVED: signals.doubt_resolved,
+    Kind.RELEASED: signals.claim_released,
     Kind.ALLOWED_AGAIN: signals.key_allowed_again,
     Kind.EXHAUSTED: signals.key_exhausted,
     Kind.GAVE_UP: signals.delivery_given_up,
+    Kind.PURGED: signals.record_purged,
 }
 
 

@@ -138,6 +138,20 @@ class NotSettled(IdempotencyError):
     """
 
 
+class NotRunning(IdempotencyError):
+    """The record is not running under the claim that was meant, so there is nothing to release.
+
+    Look at the record: resolve it if it is in doubt, allow it again if it has ended.
+    """
+
+
+class ClaimAlive(IdempotencyError):
+    """The lease of the claim is alive, or its key is held, so its process may be alive as well.
+
+    Wait until it has ended. Force the release only if you know that the process is dead.
+    """
+
+
 class ResultNotStorable(IdempotencyError, TypeError):
     """The result cannot be stored, so it could not be replayed.
 

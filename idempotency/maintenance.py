@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import (
     Count,
     DurationField,
@@ -213,8 +214,7 @@ def purge(
         progress: Called after each batch with the number of rows deleted so far.
     """
     using = using or conf().DATABASE
-    parked = ParkedMessage.objects.using(using).filter(key_hash=OuterRef("key_hash"))
-    records = _records(using).purgeable().filter(~Exists(parked)).order_by()
+    records = forgotten(using).order_by()
     events = IdempotencyEvent.objects.using(using).order_by()
     events = events.filter(at__lte=Now() - conf().EVENT_RETENTION)
     age = ExpressionWrapper(Now() - F("expires_at"), output_field=DurationField())
@@ -223,6 +223,40 @@ def purge(
         return Purged(due["number"], events.count(), due["lag"])
     tally = _Tally(progress)
     return Purged(_delete(records, tally), _delete(events, tally), due["lag"])
+
+
+def forgotten(using: str) -> Any:
+    """The records that a purge deletes."""
+    parked = ParkedMessage.objects.using(using).filter(key_hash=OuterRef("key_hash"))
+    return _records(using).purgeable().filter(~Exists(parked))
+
+
+def purge_chosen(
+    pks: Sequence[int], *, reason: str, by: str = "", using: str | None = None
+) -> list[IdempotencyRecord]:
+    """Delete those of the chosen records that a purge would delete, in batches.
+
+    Args:
+        pks: Their primary keys.
+        reason: Why, for those who read the events later.
+        by: Who, for the same readers.
+        using: Database alias. Default: the setting ``DATABASE``.
+
+    Returns those that were deleted.
+    """
+    using = using or conf().DATABASE
+    size = conf().PURGE_BATCH
+    deleted: list[IdempotencyRecord] = []
+    for low in range(0, len(pks), size):
+        chosen = forgotten(using).filter(pk__in=pks[low : low + size])
+        with transaction.atomic(using=using, durable=True):
+            batch = list(chosen.defer("result").select_for_update())
+            for record in batch:
+                note = f"By {by or 'somebody'}: {reason}"
+                resolution.announce(Kind.PURGED, record.key_hash, note, using)
+            _records(using).filter(pk__in=[record.pk for record in batch]).delete()
+        deleted += batch
+    return deleted
 
 
 def _delete(rows: QuerySet[Any], tally: _Tally) -> int:

@@ -63,6 +63,12 @@ class IdempotencyRecord(models.Model):
         db_table = "idempotency_record"
         verbose_name = "record"
         ordering = ["-id"]
+        permissions = [
+            ("resolve_idempotencyrecord", "Can say what happened to a record in doubt"),
+            ("release_idempotencyrecord", "Can release the claim of a dead attempt"),
+            ("allow_again_idempotencyrecord", "Can allow a settled record again"),
+            ("purge_idempotencyrecord", "Can purge forgotten records"),
+        ]
         constraints = [
             models.UniqueConstraint(fields=["key_hash"], name="idempotency_record_key_hash"),
             models.CheckConstraint(
@@ -128,9 +134,11 @@ class Kind(models.TextChoices):
     LEASE_LOST = "lease_lost", "lease lost"
     IN_DOUBT = "in_doubt", "in doubt"
     RESOLVED = "resolved", "resolved"
+    RELEASED = "released", "claim released"
     ALLOWED_AGAIN = "allowed_again", "allowed again"
     EXHAUSTED = "exhausted", "exhausted"
     GAVE_UP = "gave_up", "gave up"
+    PURGED = "purged", "purged by hand"
 
 
 class IdempotencyEvent(models.Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Q, QuerySet, When
 from django.db.models.functions import Coalesce, Now
@@ -76,6 +76,27 @@ class RecordQuerySet(Base):
             if seen.lease_expires_at
             else Q(lease_expires_at=None)
         )
+
+    def unchanged_since(self, seen: Any) -> Self:
+        """The row, if nobody has claimed, settled or reopened it since somebody saw it who then
+        decides about it. A renewed lease is no change."""
+        return self.filter(
+            pk=seen.pk,
+            state=seen.state,
+            attempt=seen.attempt,
+            generation=seen.generation,
+            claim_id=seen.claim_id,
+        )
+
+    def resolvable(self) -> Self:
+        """In doubt, or silently ended after the effect began, which is a doubt that nobody has
+        found yet."""
+        silent = Q(state=State.RUNNING, lease_expires_at__lte=Now(), effect_begun_at__isnull=False)
+        return self.filter(Q(state=State.IN_DOUBT) | silent)
+
+    def settled(self) -> Self:
+        """Succeeded or failed, exhausted ones among them."""
+        return self.filter(state__in=[State.SUCCEEDED, State.FAILED])
 
     def doubtful(self) -> Self:
         """Ended without settling, or failed, after an effect that nobody may repeat."""
@@ -227,24 +248,42 @@ class RecordQuerySet(Base):
         )
         return changed == 1
 
+    def release(self, *, in_doubt: bool) -> bool:
+        """Void the claim: its new fencing token is nobody's. It counts as a death."""
+        columns: dict[str, Any] = {"state": State.IN_DOUBT}
+        if not in_doubt:
+            columns = {
+                "state": State.FAILED,
+                "settled_at": Now(),
+                "lease_expires_at": None,
+                "expires_at": same_retention(),
+            }
+        changed = self.filter(state=State.RUNNING).update(
+            claim_id=uuid4(), deaths=Coalesce(F("deaths"), 0) + 1, **columns
+        )
+        return changed == 1
+
     def allow_again(self, key_hash: UUID) -> bool:
         """Reopen a settled record: a new generation, which owes nothing to the one before."""
-        settled = self.filter(key_hash=key_hash, state__in=[State.SUCCEEDED, State.FAILED])
-        changed = settled.update(
-            state=State.FAILED,
-            generation=F("generation") + 1,
-            policy=None,
-            fingerprint=None,
-            result=None,
-            error_class=None,
-            error_message=None,
-            effect_begun_at=None,
-            repeat_until=None,
-            deaths=None,
-            exhausted_at=None,
-            settled_at=Now(),
-            expires_at=ExpressionWrapper(
-                Now() + (F("expires_at") - F("settled_at")), output_field=DateTimeField()
-            ),
+        changed = (
+            self.settled()
+            .filter(key_hash=key_hash)
+            .update(
+                state=State.FAILED,
+                generation=F("generation") + 1,
+                policy=None,
+                fingerprint=None,
+                result=None,
+                error_class=None,
+                error_message=None,
+                effect_begun_at=None,
+                repeat_until=None,
+                deaths=None,
+                exhausted_at=None,
+                settled_at=Now(),
+                expires_at=ExpressionWrapper(
+                    Now() + (F("expires_at") - F("settled_at")), output_field=DateTimeField()
+                ),
+            )
         )
         return changed == 1

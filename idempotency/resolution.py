@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import transaction
 
 from idempotency import events, results
 from idempotency.conf import conf
-from idempotency.exceptions import NotInDoubt, NotSettled
+from idempotency.digests import Digest, Key
+from idempotency.exceptions import ClaimAlive, NotInDoubt, NotRunning, NotSettled
 from idempotency.models import IdempotencyRecord, Kind
 from idempotency.parking import Published, publish_parked
 from idempotency.policies import Ask, Doubt, Verdict
+from idempotency.querysets import RecordQuerySet
 from idempotency.states import State
+from idempotency.storage import Look, Seen, Storage, storage_for
 
 logger = logging.getLogger("idempotency")
 
@@ -26,6 +30,7 @@ def resolve(
     by: str = "",
     using: str | None = None,
     claim_id: UUID | None = None,
+    publish: bool = True,
     dry_run: bool = False,
 ) -> Published:
     """End the doubt about a key, then publish the messages that wait for it.
@@ -39,6 +44,7 @@ def resolve(
         using: Database alias. Default: the setting ``DATABASE``.
         claim_id: The claim that the verdict is about, so that it ends no later doubt. Default:
             the one in doubt now.
+        publish: Now. If not, the sweeper does it, or ``publish_parked()``.
         dry_run: Roll it back, and count what would be published.
 
     Raises:
@@ -70,11 +76,108 @@ def resolve(
         announce(Kind.RESOLVED, key_hash, f"{said}, said by {by or 'somebody'}: {reason}", using)
         if dry_run:
             transaction.set_rollback(True, using=using)
-    return publish_parked(key_hash, using=using, dry_run=dry_run)
+    return publish_parked(key_hash, using=using, dry_run=dry_run) if publish else Published()
+
+
+@dataclass(frozen=True, slots=True)
+class Released(Published):
+    """What became of a claim that was released, and of the messages that waited.
+
+    Attributes:
+        state: ``in_doubt`` if its effect had begun and nobody may repeat it; they go on waiting.
+            Else ``failed``: the next delivery runs.
+    """
+
+    state: str = State.FAILED
+
+
+def release(
+    key_hash: UUID,
+    *,
+    reason: str,
+    by: str = "",
+    using: str | None = None,
+    claim_id: UUID | None = None,
+    force: bool = False,
+    publish: bool = True,
+    dry_run: bool = False,
+) -> Released:
+    """Take its claim away from an attempt that is dead, then publish the messages that wait for
+    it, unless it is in doubt now.
+
+    Should the attempt live after all, it can settle nothing any more, and its
+    ``effect_begins()`` raises. But its effect outside is not stopped by us.
+
+    Args:
+        key_hash: Of a record that is running.
+        reason: Why, for those who read the events later.
+        by: Who, for the same readers.
+        using: Database alias. Default: the setting ``DATABASE``.
+        claim_id: The claim that is meant, so that no later one is released. Default: any.
+        force: Also under a live lease, or while somebody holds the key.
+        publish: Now. If not, the sweeper does it, or ``publish_parked()``.
+        dry_run: Roll it back, and count what would be published.
+
+    Raises:
+        NotRunning: It does not run under this claim; nothing was changed.
+        ClaimAlive: Its lease is alive, or somebody holds the key; nothing was changed.
+    """
+    using = using or conf().DATABASE
+    storage = storage_for(using)
+    with storage.transaction(joined=storage.in_test_case):
+        if not storage.in_test_case:
+            storage.read_committed()
+        look = storage.lock_and_look(Key("", (Digest(key_hash, None),), ""))
+        seen = look.seen
+        if seen is None or seen.state is not State.RUNNING or claim_id not in (None, seen.claim_id):
+            raise NotRunning(
+                f"The key {key_hash.hex} is not running under this claim: "
+                f"{_state_of(key_hash, using)}. Nothing was changed.",
+                key=key_hash.hex,
+            )
+        if not _dead(look, seen, storage, force=force).release(in_doubt=seen.is_doubtful):
+            raise ClaimAlive(
+                f"The claim on key {key_hash.hex} is not known to be dead: "
+                f"{_state_of(key_hash, using, locked=not look.locked)}. Nothing was changed. Wait "
+                "until it has ended, or force it if you know that its process is dead.",
+                key=key_hash.hex,
+            )
+        announce(Kind.RELEASED, key_hash, f"By {by or 'somebody'}: {reason}", using)
+        if seen.is_doubtful:
+            announce(
+                Kind.IN_DOUBT, key_hash, "Its claim was released after the effect began.", using
+            )
+        if dry_run:
+            transaction.set_rollback(True, using=using)
+    if seen.is_doubtful:
+        return Released(state=State.IN_DOUBT)
+    done = publish_parked(key_hash, using=using, dry_run=dry_run) if publish else Published()
+    return Released(done.published, done.waiting, done.not_kept)
+
+
+def _dead(look: Look, seen: Seen, storage: Storage, *, force: bool) -> RecordQuerySet:
+    """The record, if it may be released as it was seen."""
+    # An effect that begins now is a sign of life, and would change what becomes of the record.
+    claimed = storage.records.filter(
+        key_hash=seen.key_hash,
+        claim_id=seen.claim_id,
+        effect_begun_at__isnull=not seen.effect_begun,
+    )
+    if force:
+        return claimed
+    # A transactional attempt has no lease while its body runs: it holds the key's lock.
+    return claimed.lapsed() if look.locked else claimed.none()
 
 
 def allow_again(
-    key_hash: UUID, *, reason: str, by: str = "", using: str | None = None, dry_run: bool = False
+    key_hash: UUID,
+    *,
+    reason: str,
+    by: str = "",
+    using: str | None = None,
+    seen: IdempotencyRecord | None = None,
+    publish: bool = True,
+    dry_run: bool = False,
 ) -> Published:
     """Reopen a settled record on purpose: the next delivery runs, with a new provider key. The
     messages that wait for it are published.
@@ -84,15 +187,19 @@ def allow_again(
         reason: Why, for those who read the events later.
         by: Who, for the same readers.
         using: Database alias. Default: the setting ``DATABASE``.
+        seen: The record as it was when this was decided, so that nothing later is reopened.
+            Default: as it is now.
+        publish: Now. If not, the sweeper does it, or ``publish_parked()``.
         dry_run: Roll it back, and count what would be published.
 
     Raises:
-        NotSettled: It is running, in doubt, or not there; nothing was changed.
+        NotSettled: It is running, in doubt, not there, or not as it was; nothing was changed.
     """
     using = using or conf().DATABASE
     records = IdempotencyRecord.objects.using(using)
     with transaction.atomic(using=using, durable=True):
-        if not records.allow_again(key_hash):
+        unchanged = records.all() if seen is None else records.unchanged_since(seen)
+        if not unchanged.allow_again(key_hash):
             raise NotSettled(
                 f"The key {key_hash.hex} cannot be allowed again: {_state_of(key_hash, using)}. "
                 "Nothing was changed.",
@@ -101,7 +208,7 @@ def allow_again(
         announce(Kind.ALLOWED_AGAIN, key_hash, f"By {by or 'somebody'}: {reason}", using)
         if dry_run:
             transaction.set_rollback(True, using=using)
-    return publish_parked(key_hash, using=using, dry_run=dry_run)
+    return publish_parked(key_hash, using=using, dry_run=dry_run) if publish else Published()
 
 
 def announce(kind: Kind, key_hash: UUID, note: str, using: str) -> None:
@@ -143,7 +250,7 @@ def ask(function: Ask, doubt: Doubt, *, claim_id: UUID | None, using: str) -> bo
     return True
 
 
-def _state_of(key_hash: UUID, using: str) -> str:
+def _state_of(key_hash: UUID, using: str, *, locked: bool = False) -> str:
     rows = IdempotencyRecord.objects.using(using).filter(key_hash=key_hash)
     record = rows.first()
     if record is None:
@@ -152,5 +259,7 @@ def _state_of(key_hash: UUID, using: str) -> str:
         attempt = f"attempt {record.attempt} on {record.owner}"
         if rows.leased().exists():
             return f"{attempt} is running under a lease, until {record.lease_expires_at} at least"
+        if locked:
+            return f"{attempt}, or a delivery after it, holds the key at this moment"
         return f"{attempt} ended without a word, and the next delivery sees to it"
     return f"its record is {record.get_state_display()}"

@@ -75,8 +75,14 @@ doubt_found = Signal()
 doubt_resolved = Signal()
 """A doubt has ended, by a verdict or by its own attempt."""
 
+claim_released = Signal()
+"""Somebody took the claim of a dead attempt away: should it live, it can settle nothing."""
+
 key_exhausted = Signal()
 """Too many attempts have died: nothing runs until the key is allowed again."""
 
 key_allowed_again = Signal()
 """A settled record was reopened on purpose."""
+
+record_purged = Signal()
+"""Somebody deleted this forgotten record by hand. A purge of all that is forgotten is silent."""

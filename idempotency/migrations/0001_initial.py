@@ -26,9 +26,11 @@ class Migration(migrations.Migration):
                             ("lease_lost", "lease lost"),
                             ("in_doubt", "in doubt"),
                             ("resolved", "resolved"),
+                            ("released", "claim released"),
                             ("allowed_again", "allowed again"),
                             ("exhausted", "exhausted"),
                             ("gave_up", "gave up"),
+                            ("purged", "purged by hand"),
                         ]
                     ),
                 ),
@@ -146,6 +148,12 @@ class Migration(migrations.Migration):
                 "verbose_name": "record",
                 "db_table": "idempotency_record",
                 "ordering": ["-id"],
+                "permissions": [
+                    ("resolve_idempotencyrecord", "Can say what happened to a record in doubt"),
+                    ("release_idempotencyrecord", "Can release the claim of a dead attempt"),
+                    ("allow_again_idempotencyrecord", "Can allow a settled record again"),
+                    ("purge_idempotencyrecord", "Can purge forgotten records"),
+                ],
                 "indexes": [
                     models.Index(
                         condition=models.Q(("state", "succeeded"), _negated=True),

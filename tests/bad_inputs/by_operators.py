@@ -6,9 +6,15 @@ from django.core.management import CommandError
 from django.db import DataError
 
 from idempotency import Verdict, execute, parking
-from idempotency.exceptions import NotInDoubt, NotSettled, ResultNotStorable
+from idempotency.exceptions import (
+    ClaimAlive,
+    NotInDoubt,
+    NotRunning,
+    NotSettled,
+    ResultNotStorable,
+)
 from idempotency.models import IdempotencyRecord, Reason
-from idempotency.resolution import allow_again, resolve
+from idempotency.resolution import allow_again, release, resolve
 from tests.bad_inputs.case import HOLD, SCOPE, Moment, Refused, manage, within
 from tests.execution.bodies import effect
 
@@ -172,6 +178,29 @@ OPERATORS = Moment(
             do="Resolve it: it happened, or it did not.",
             leaves=("in_doubt",),
             effects=1,
+        ),
+        Refused(
+            given="a release of what does not run",
+            act=after(doubt, of_the_record(lambda key: release(key, reason="gone"))),
+            error=NotRunning,
+            says=(
+                "The key … is not running under this claim: its record is in doubt. Nothing was "
+                "changed."
+            ),
+            do="Resolve it: it happened, or it did not.",
+            leaves=("in_doubt",),
+            effects=1,
+        ),
+        Refused(
+            given="a release of a claim whose lease is alive",
+            act=within(leased, of_the_record(lambda key: release(key, reason="gone"))),
+            error=ClaimAlive,
+            says=(
+                "The claim on key … is not known to be dead: attempt 1 on … is running under a "
+                "lease, until … at least. Nothing was changed. Wait until it has ended, or force "
+                "it if you know that its process is dead."
+            ),
+            leaves=("succeeded",),
         ),
         Refused(
             given="a NUL in the reason",

@@ -33,10 +33,12 @@ CAUSES = {
     (State.RUNNING, State.SUCCEEDED): "The attempt settles: it has returned.",
     (State.RUNNING, State.FAILED): (
         "The attempt settles: certainly no effect, or one that may be repeated. "
-        "Or too many have died: the record is exhausted."
+        "Or too many have died: the record is exhausted. "
+        "Or its claim was released."
     ),
     (State.RUNNING, State.IN_DOUBT): (
-        "The attempt raised after its effect began, or its lease ran out, and nobody may repeat."
+        "The attempt raised after its effect began, its lease ran out, or its claim was released, "
+        "and nobody may repeat."
     ),
     (State.SUCCEEDED, State.RUNNING): "It was forgotten, and a leased attempt claims.",
     (State.SUCCEEDED, State.FAILED): (
