@@ -98,13 +98,21 @@ class RecordQuerySet(Base):
         """Succeeded or failed, exhausted ones among them."""
         return self.filter(state__in=[State.SUCCEEDED, State.FAILED])
 
-    def doubtful(self) -> Self:
-        """Ended without settling, or failed, after an effect that nobody may repeat."""
+    def unrepeatable(self) -> Self:
+        """An effect has begun that nobody may repeat."""
         provider_knows = Q(policy=OnDoubt.RETRY.value) & (
             Q(repeat_until=None) | Q(repeat_until__gt=Now())
         )
+        return self.filter(~provider_knows, effect_begun_at__isnull=False)
+
+    def doubtful(self) -> Self:
+        """Ended without settling, or failed, after an effect that nobody may repeat."""
         ended = Q(state=State.RUNNING, lease_expires_at__lte=Now()) | Q(state=State.FAILED)
-        return self.filter(ended, ~provider_knows, effect_begun_at__isnull=False, exhausted_at=None)
+        return self.unrepeatable().filter(ended, exhausted_at=None)
+
+    def running(self) -> Self:
+        """Claimed, whether the lease is alive or not."""
+        return self.filter(state=State.RUNNING)
 
     def purgeable(self) -> Self:
         """Settled, and forgotten; what waits for an operator stays."""

@@ -8,11 +8,12 @@ from idempotency.admin.base import ModelAdmin
 from idempotency.admin.events import EventAdminMixin
 from idempotency.admin.parked import ParkedMessageAdminMixin
 from idempotency.admin.records import RecordAdminMixin
+from idempotency.admin.settling import SettlingAdminMixin
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
 
 
 @admin.register(IdempotencyRecord)
-class RecordAdmin(RecordAdminMixin, ModelAdmin):
+class RecordAdmin(SettlingAdminMixin, RecordAdminMixin, ModelAdmin):
     pass
 
 

@@ -1,0 +1,276 @@
+"""Settling in the admin: from the list and from the page of a record, each after a page that says
+what will happen, guarded by what that page has shown."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.models import CHANGE, DELETION, LogEntry
+from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
+from django.contrib.admin.utils import unquote
+from django.contrib.auth import get_permission_codename
+from django.core import signing
+from django.core.exceptions import PermissionDenied
+from django.db import connections, transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+
+from idempotency.admin.asking import described, read, records_of
+from idempotency.admin.base import Mixin
+from idempotency.admin.operations import OPERATIONS, SKIPPED, Operation, Outcome, Purge, Shown
+from idempotency.conf import conf
+from idempotency.models import ParkedMessage
+from idempotency.parking import Published, publish_parked
+from idempotency.querysets import RecordQuerySet
+from idempotency.redaction import redacted
+
+logger = logging.getLogger("idempotency")
+
+Action = Callable[[Any, HttpRequest, RecordQuerySet], HttpResponse | None]
+
+
+def _action(operation: Operation) -> Action:
+    """The operation as an action of the list."""
+
+    @admin.action(permissions=[operation.permission], description=f"{operation.label}…")
+    def act(
+        modeladmin: SettlingAdminMixin, request: HttpRequest, queryset: RecordQuerySet
+    ) -> HttpResponse | None:
+        pks = list(queryset.values_list("pk", flat=True)[: modeladmin.bulk_limit + 1])
+        return modeladmin.ask(request, operation, pks)
+
+    act.__name__ = operation.name
+    return act
+
+
+class SettlingAdminMixin(Mixin):
+    """Resolve, release, allow again, purge. Mix it before the records' own mixin."""
+
+    actions: Any = [_action(operation) for operation in OPERATIONS.values()]
+    #: How many records are settled at once, at most.
+    bulk_limit = 1000
+
+    # -- permissions: each its own, and none implied by another ------------------------------------
+
+    def _may(self, request: HttpRequest, act: str) -> bool:
+        user: Any = request.user
+        codename = get_permission_codename(act, self.opts)
+        return bool(user.has_perm(f"{self.opts.app_label}.{codename}"))
+
+    def has_resolve_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, "resolve")
+
+    def has_release_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, "release")
+
+    def has_allow_again_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, "allow_again")
+
+    def has_purge_permission(self, request: HttpRequest) -> bool:
+        return self._may(request, "purge")
+
+    def _permitted(self, request: HttpRequest, operation: Operation) -> bool:
+        permitted = getattr(self, f"has_{operation.permission}_permission")
+        return self.has_view_permission(request) and permitted(request)
+
+    # -- pages -------------------------------------------------------------------------------------
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.settle_view)
+        # Each record is settled in a transaction of its own, and published after its commit: under
+        # ATOMIC_REQUESTS both would be the request's.
+        for alias in connections:
+            view = transaction.non_atomic_requests(using=alias)(view)
+        name = f"{self.opts.app_label}_{self.opts.model_name}_settle"
+        return [path("settle/<str:name>/", view, name=name), *super().get_urls()]
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        for name in request.POST.getlist("action"):
+            if name in OPERATIONS and not self._permitted(request, OPERATIONS[name]):
+                raise PermissionDenied
+        return super().changelist_view(request, extra_context)
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: Any = None,
+    ) -> Any:
+        """With a button for all that can be done to this record by this user."""
+        if obj is not None:
+            context["settling"] = [
+                (operation, self._address(request, "settle", operation.name))
+                for operation in OPERATIONS.values()
+                if self._permitted(request, operation)
+                and operation.fitting(records_of([obj.pk])).exists()
+            ]
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def settle_view(self, request: HttpRequest, name: str) -> HttpResponse:
+        """Ask, then do it: the page that asks posts what it has shown."""
+        operation = OPERATIONS.get(name)
+        if operation is None:
+            raise Http404
+        if not self._permitted(request, operation):
+            raise PermissionDenied
+        if request.method != "POST":  # somebody had to log in first
+            return self._back(request)
+        if "seen" not in request.POST:
+            record = self.get_object(request, unquote(request.POST.get("record", "")))
+            return self.ask(request, operation, [record.pk] if record else []) or self._back(
+                request
+            )
+        try:
+            shown = read(request.POST["seen"], operation)
+        except signing.BadSignature:
+            said = "That page is not of this site, or of another version. Nothing was changed."
+            self.message_user(request, said, messages.ERROR)
+            return self._back(request)
+        form = operation.form(request.POST)
+        if not form.is_valid():
+            pks = [each.record.pk for each in shown]
+            return self.ask(request, operation, pks, form) or self._back(request)
+        self._settle(request, operation, shown, form.cleaned_data)
+        return self._back(request)
+
+    def ask(
+        self, request: HttpRequest, operation: Operation, pks: list[int], form: Any = None
+    ) -> HttpResponse | None:
+        """The page that says what will happen; None, and a message, if nothing can."""
+        if len(pks) > self.bulk_limit:
+            said = (
+                f"More than {self.bulk_limit:,} records are selected, and so many are settled at "
+                "once at most. Nothing was changed. Narrow the filter, or use the commands."
+            )
+            self.message_user(request, said, messages.ERROR)
+            return None
+        visible = self.get_queryset(request).filter(pk__in=pks).values_list("pk", flat=True)
+        chosen = records_of(list(visible))
+        fit = list(operation.fitting(chosen).defer("result", "error_message").order_by("-pk"))
+        if not fit:
+            said = f"{operation.label}: nothing to do. What was selected is {operation.unfit}."
+            self.message_user(request, said, messages.WARNING)
+            return None
+        context = {
+            **self.admin_site.each_context(request),
+            **described(operation, fit, form or operation.form()),
+            "title": operation.label,
+            "opts": self.opts,
+            "left_out": len(visible) - len(fit),
+            "record": request.POST.get("record"),
+            "address": self._address(request, "settle", operation.name),
+            "back": self._back(request).url,
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, "admin/idempotency/settling/ask.html", context)
+
+    def _address(self, request: HttpRequest, page: str, *args: Any) -> str:
+        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{page}"
+        address = reverse(name, args=args, current_app=self.admin_site.name)
+        filters: Any = {"opts": self.opts}
+        filters["preserved_filters"] = self.get_preserved_filters(request)
+        return add_preserved_filters(filters, address)
+
+    def _back(self, request: HttpRequest) -> HttpResponseRedirect:
+        """To where it was chosen: the page of the record, if it is still there, or the list."""
+        record = self.get_object(request, unquote(request.POST.get("record", "")))
+        if record is not None:
+            return HttpResponseRedirect(self._address(request, "change", record.pk))
+        return HttpResponseRedirect(self._address(request, "changelist"))
+
+    # -- doing it, and saying what was done --------------------------------------------------------
+
+    def _settle(
+        self, request: HttpRequest, operation: Operation, shown: list[Shown], data: dict[str, Any]
+    ) -> None:
+        visible = self.get_queryset(request).filter(pk__in=[each.record.pk for each in shown])
+        pks = set(visible.values_list("pk", flat=True))
+        meant = [each for each in shown if each.record.pk in pks]
+        gone = len(shown) - len(meant)
+        outcomes = []
+        for outcome in operation.settle_all(meant, by=request.user.get_username(), **data):
+            outcomes.append(self._with_history(request, operation, outcome, data["reason"]))
+        # Only now: a broker that does not answer keeps no doubt from being resolved.
+        published = _publish([each.record.key_hash for each in outcomes if each.is_free])
+        self._tell(request, operation, outcomes, gone)
+        self._tell_published(request, published)
+
+    def _with_history(
+        self, request: HttpRequest, operation: Operation, outcome: Outcome, reason: str
+    ) -> Outcome:
+        if outcome.error is not None:
+            return outcome
+        user: Any = request.user
+        try:
+            LogEntry.objects.log_actions(
+                user_id=user.pk,
+                queryset=[outcome.record],
+                action_flag=DELETION if isinstance(operation, Purge) else CHANGE,
+                # Shown by pages that are not ours.
+                change_message=f"{operation.label}: {redacted('note', reason)}",
+                single_object=True,
+            )
+        except Exception as error:  # it is settled all the same, and its messages are published
+            logger.exception("The history of key %s lacks this.", outcome.record.key_hash.hex)
+            return replace(outcome, error=error)
+        return outcome
+
+    def _tell(
+        self, request: HttpRequest, operation: Operation, outcomes: list[Outcome], gone: int
+    ) -> None:
+        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if done := len(outcomes) - len(errors):
+            self.message_user(request, f"{operation.label}: {_n(done, 'record')}.")
+        whys = Counter(SKIPPED[type(e)] for e in errors if type(e) in SKIPPED)
+        if gone:
+            whys["not there any more"] = gone
+        for why, number in whys.items():
+            said = f"{_n(number, 'record')} skipped: {why}."
+            self.message_user(request, said, messages.WARNING)
+        failed = Counter(type(e).__name__ for e in errors if type(e) not in SKIPPED)
+        for error, number in failed.items():
+            said = f"{_n(number, 'record')} failed with {error}: look at the log, and at each."
+            self.message_user(request, said, messages.ERROR)
+
+    def _tell_published(self, request: HttpRequest, done: Published) -> None:
+        if done.published:
+            said = f"{_n(done.published, 'parked message')} published."
+            self.message_user(request, said)
+        if done.waiting:
+            said = (
+                f"{_n(done.waiting, 'parked message')} not published, for an error that is in the "
+                "log. What was said of the records stands; the messages are kept, and the sweeper "
+                "publishes them: idempotency_sweep."
+            )
+            self.message_user(request, said, messages.WARNING)
+        if done.not_kept:
+            said = f"{_n(done.not_kept, 'message')} not kept: send again yourself."
+            self.message_user(request, said, messages.WARNING)
+
+
+def _n(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _publish(key_hashes: list[UUID]) -> Published:
+    """Publish what waited for them, until a message cannot be."""
+    done = Published()
+    for number, key_hash in enumerate(key_hashes, 1):
+        done += publish_parked(key_hash)
+        if done.waiting:  # of the next ones each would wait for a broker that does not answer
+            rest = ParkedMessage.objects.using(conf().DATABASE)
+            rest = rest.filter(key_hash__in=key_hashes[number:])
+            return done + Published(waiting=rest.count())
+    return done

@@ -1,0 +1,28 @@
+"""An operator's word, and what a real worker makes of the message that waited for it."""
+
+import pytest
+
+from idempotency.models import ParkedMessage
+from tests.admin.conftest import said, the_record
+from tests.harness.waiting import wait_until
+from tests.jobs.tasks import leased
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_message_that_waited_for_a_killed_worker_s_doubt_is_answered(
+    operator, worker, queue, gates
+):
+    gates.close("effect")
+    first = worker(lease=2)
+    result = queue.send(leased.s("key"))
+    gates.wait_for_arrivals("effect")
+    first.kill()
+    gates.open("effect")
+    worker(lease=2)
+    wait_until(ParkedMessage.objects.exists, "the message to be parked", seconds=60)
+    done = operator.confirm(operator.press("it_happened", the_record()), result='"sent"')
+    assert said(done) == ["It happened: 1 record.", "1 parked message published."]
+    assert result.get(timeout=40) == "sent"
+    queue.wait_empty()
+    assert (gates.directory / "outbox").read_text().splitlines() == ["key"]
