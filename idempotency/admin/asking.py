@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 from django.core import signing
-from django.db.models import Count
+from django.db.models import Count, Exists, OuterRef
 
-from idempotency.admin.operations import Operation, Shown
+from idempotency.admin.operations import OPERATIONS, Operation, Shown
 from idempotency.conf import conf
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.querysets import RecordQuerySet
@@ -20,6 +20,14 @@ COLUMNS = ("pk", "key_hash", "scope", "state", "attempt", "generation", "claim_i
 
 def records_of(pks: list[int]) -> RecordQuerySet:
     return IdempotencyRecord.objects.using(conf().DATABASE).filter(pk__in=pks)
+
+
+def offered(pk: int) -> set[str]:
+    """The names of the operations that fit a record, by one statement."""
+    itself = IdempotencyRecord.objects.using(conf().DATABASE).filter(pk=OuterRef("pk"))
+    fits = {name: Exists(operation.fitting(itself)) for name, operation in OPERATIONS.items()}
+    found = records_of([pk]).annotate(**fits).values(*fits).first() or {}
+    return {name for name, fit in found.items() if fit}
 
 
 def described(operation: Operation, fit: list[IdempotencyRecord], form: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
-from idempotency.admin.asking import described, read, records_of
+from idempotency.admin.asking import described, offered, read, records_of
 from idempotency.admin.base import Mixin
 from idempotency.admin.operations import OPERATIONS, SKIPPED, Operation, Outcome, Purge, Shown
 from idempotency.conf import conf
@@ -110,11 +110,11 @@ class SettlingAdminMixin(Mixin):
     ) -> Any:
         """With a button for all that can be done to this record by this user."""
         if obj is not None:
+            fitting = offered(obj.pk)
             context["settling"] = [
                 (operation, self._address(request, "settle", operation.name))
                 for operation in OPERATIONS.values()
-                if self._permitted(request, operation)
-                and operation.fitting(records_of([obj.pk])).exists()
+                if operation.name in fitting and self._permitted(request, operation)
             ]
         return super().render_change_form(request, context, add, change, form_url, obj)
 

@@ -88,15 +88,24 @@ def forget():
 
 
 def left_running(policy=HOLD, *, lapsed=True, meanwhile=None):
-    """What became of an attempt while which somebody does something."""
+    """What became of an attempt during which somebody does something."""
+    failures = []
 
     def body():
         effect()
         if lapsed:
             let_the_lease_run_out()
-        return meanwhile(records().get().key_hash)
+        try:
+            meanwhile(records().get().key_hash)
+        except BaseException as failure:
+            failures.append(failure)
+            raise
 
-    return once(body, policy=policy)
+    try:
+        once(body, policy=policy)
+    finally:
+        for failure in failures:  # else the lost lease would hide it
+            raise failure
 
 
 # -- release -------------------------------------------------------------------------------------

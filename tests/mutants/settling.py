@@ -137,8 +137,8 @@ MUTANTS = [
     Mutant(
         "settle: show all buttons to all",
         "admin/settling.py",
-        "                if self._permitted(request, operation)\n                and operation",
-        "                if operation",
+        "if operation.name in fitting and self._permitted(request, operation)",
+        "if operation.name in fitting",
         f"{ADMIN} -k only_look",
     ),
     Mutant(
