@@ -102,7 +102,7 @@ TRANSACTIONAL = (
     varied(REDELIVERED, "deaths", faults=DEATH, preemptions=0),
     UNLOCKED,
     varied(UNLOCKED, "deaths", faults=DEATH),
-    varied(UNLOCKED, "cuts", faults=CUTS, preemptions=1),
+    varied(UNLOCKED, "cuts", faults=CUTS, preemptions=0),
     varied(UNLOCKED, "after-a-failure", before=it_failed),
     varied(UNLOCKED, "forgotten", before=it_is_forgotten),
     varied(THREE, "without-locks", around=(no_locks,)),
@@ -146,18 +146,18 @@ def settled(name: str, *who: Act, **options: Any) -> Situation:
 
 
 HOLD_TWO = leased("hold", HELD, HELD)
-MARKED_TWO = leased("hold-marked", HELD_MARKED, HELD_MARKED)
-RETRY_TWO = retried("retry", REPEATED, REPEATED)
+MARKED_TWO = leased("hold-marked", HELD_MARKED, HELD_MARKED, preemptions=1)
+RETRY_TWO = retried("retry", REPEATED, REPEATED, preemptions=1)
 RETRY_MARKED_TWO = retried("retry-marked", REPEATED_MARKED, REPEATED_MARKED, preemptions=1)
 LEASED = (
     HOLD_TWO,
     MARKED_TWO,
-    varied(HOLD_TWO, "deaths", faults=DEATH, preemptions=1),
-    varied(MARKED_TWO, "deaths", faults=DEATH, preemptions=1),
+    varied(HOLD_TWO, "deaths", faults=DEATH, preemptions=0),
+    varied(MARKED_TWO, "deaths", faults=DEATH, preemptions=0),
     leased("hold-marked-dying", DYING, HELD_MARKED, last=1),
     varied(HOLD_TWO, "cuts", faults=CUTS, preemptions=0),
     varied(MARKED_TWO, "cuts", faults=CUTS, preemptions=0),
-    varied(MARKED_TWO, "without-locks", around=(no_locks,), preemptions=1),
+    varied(MARKED_TWO, "without-locks", around=(no_locks,)),
     leased("hold-marked-three", HELD_MARKED, HELD_MARKED, HELD_MARKED, preemptions=1),
     resolved("hold-operator", HELD, HELD, acts.look_and_resolve),
     resolved("hold-marked-operator", HELD_MARKED, HELD_MARKED, acts.look_and_resolve),
@@ -168,13 +168,13 @@ LEASED = (
     leased("hold-marked-sweeper", HELD_MARKED, HELD_MARKED, acts.sweep_up, preemptions=1),
     leased("hold-marked-renewal", HELD_MARKED, HELD_MARKED, acts.renew),
     resolved("ask", ASKED, ASKED),
-    resolved("ask-sweeper", ASKED, ASKED, acts.sweep_up, preemptions=1),
+    resolved("ask-sweeper", ASKED, ASKED, acts.sweep_up),
     RETRY_TWO,
     RETRY_MARKED_TWO,
     varied(RETRY_TWO, "deaths", faults=DEATH, preemptions=0),
     varied(RETRY_MARKED_TWO, "deaths", faults=DEATH, preemptions=0),
     retried("retry-three", REPEATED, REPEATED, REPEATED, preemptions=1),
-    settled("settling", SETTLED, SETTLED),
+    settled("settling", SETTLED, SETTLED, preemptions=1),
     settled("settling-retry", SETTLED_REPEATED, SETTLED_REPEATED, preemptions=1),
 )  # fmt: skip
 
@@ -192,8 +192,8 @@ REPEATABLE = tuple(
         UNLOCKED,
         varied(UNLOCKED, "after-a-failure", before=it_failed),
         replace(HOLD_TWO, preemptions=1),
-        replace(MARKED_TWO, preemptions=1),
-        replace(RETRY_TWO, preemptions=1),
+        MARKED_TWO,
+        RETRY_TWO,
         leased("hold-in-a-rotation", OLD, NEW, preemptions=1),
         resolved("hold-marked-operator", HELD_MARKED, HELD_MARKED, acts.look_and_resolve),
         settled("settling", SETTLED, SETTLED, preemptions=1),
