@@ -146,7 +146,7 @@ def settled(name: str, *who: Act, **options: Any) -> Situation:
 
 
 HOLD_TWO = leased("hold", HELD, HELD)
-MARKED_TWO = leased("hold-marked", HELD_MARKED, HELD_MARKED, preemptions=1)
+MARKED_TWO = leased("hold-marked", HELD_MARKED, HELD_MARKED)
 RETRY_TWO = retried("retry", REPEATED, REPEATED, preemptions=1)
 RETRY_MARKED_TWO = retried("retry-marked", REPEATED_MARKED, REPEATED_MARKED, preemptions=1)
 LEASED = (
@@ -157,7 +157,7 @@ LEASED = (
     leased("hold-marked-dying", DYING, HELD_MARKED, last=1),
     varied(HOLD_TWO, "cuts", faults=CUTS, preemptions=0),
     varied(MARKED_TWO, "cuts", faults=CUTS, preemptions=0),
-    varied(MARKED_TWO, "without-locks", around=(no_locks,)),
+    varied(MARKED_TWO, "without-locks", around=(no_locks,), preemptions=1),
     leased("hold-marked-three", HELD_MARKED, HELD_MARKED, HELD_MARKED, preemptions=1),
     resolved("hold-operator", HELD, HELD, acts.look_and_resolve),
     resolved("hold-marked-operator", HELD_MARKED, HELD_MARKED, acts.look_and_resolve),
@@ -192,7 +192,7 @@ REPEATABLE = tuple(
         UNLOCKED,
         varied(UNLOCKED, "after-a-failure", before=it_failed),
         replace(HOLD_TWO, preemptions=1),
-        MARKED_TWO,
+        replace(MARKED_TWO, preemptions=1),
         RETRY_TWO,
         leased("hold-in-a-rotation", OLD, NEW, preemptions=1),
         resolved("hold-marked-operator", HELD_MARKED, HELD_MARKED, acts.look_and_resolve),
