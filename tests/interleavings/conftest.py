@@ -7,7 +7,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = [
         r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "user_properties")
     ]
-    explored = [said for r in reports for name, said in r.user_properties if name == "explored"]
+    # A set: the end of a test's fixtures is reported with the same properties as the test.
+    explored = {said for r in reports for name, said in r.user_properties if name == "explored"}
     if explored:
         terminalreporter.section("schedules explored")
         for line in sorted(explored):
