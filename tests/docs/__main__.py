@@ -1,4 +1,4 @@
-"""Write the pages of reference again that are made of the code: ``python -m tests.docs``."""
+"""Write the pages again that are made of the code: ``python -m tests.docs``."""
 
 import os
 from importlib import import_module
@@ -12,6 +12,7 @@ os.environ |= {
     "CELERY_BROKER_URL": "redis://127.0.0.1:1",
 }
 django.setup()
-for name in ("bad_input_page", "errors_page", "settings_page", "signals_page", "states_page"):
+PAGES = ("bad_input", "errors", "guarantees", "settings", "signals", "states")
+for name in (f"{page}_page" for page in PAGES):
     generated = import_module(f"tests.docs.{name}")
     generated.PAGE.write_text(generated.page())

@@ -9,7 +9,14 @@ from django.core.management.base import BaseCommand
 
 from idempotency import testing
 from idempotency.checks.findings import PAGE, finding
-from tests.docs import bad_input_page, errors_page, settings_page, signals_page, states_page
+from tests.docs import (
+    bad_input_page,
+    errors_page,
+    guarantees_page,
+    settings_page,
+    signals_page,
+    states_page,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = {
@@ -20,7 +27,15 @@ INHERITED = {
 
 
 @pytest.mark.parametrize(
-    "generated", [bad_input_page, errors_page, settings_page, signals_page, states_page]
+    "generated",
+    [
+        bad_input_page,
+        errors_page,
+        guarantees_page,
+        settings_page,
+        signals_page,
+        states_page,
+    ],
 )
 def test_a_page_that_is_made_of_the_code_is_that_of_the_code(generated):
     assert generated.PAGE.read_text() == generated.page(), "Write it again: python -m tests.docs"
