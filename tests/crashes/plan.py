@@ -50,9 +50,9 @@ class Recorder:
     def strikes(self, situation: Situation) -> list[Strike]:
         """What strikes a job.
 
-        In full, the whole product. Else a part of it: each point is struck once at least, and
-        each phase of a published job by each fault with each redelivery; of the other jobs only
-        the points from where on they differ from all published ones.
+        In full, the whole product. Else a part of it: each point of a published job once at least,
+        and each phase of a published job by each fault with each redelivery; of the other jobs only
+        every third point from where on they differ from all published ones.
         """
         points = self.points(situation)
         numbers = list(range(1, len(points) + 1))
@@ -64,7 +64,7 @@ class Recorder:
             strikes = [each for _, group in phases for each in _dealt(list(group), whole=True)]
         else:
             first = max(_common(points, self.points(sibling)) for sibling in PUBLISHED)
-            strikes = list(_dealt(numbers[first:]))
+            strikes = list(_dealt(numbers[first::3]))
         return [each for each in strikes if each.fault.can_strike(points[each.number - 1])]
 
 
@@ -77,6 +77,7 @@ def _dealt(numbers: list[int], *, whole: bool = False) -> Iterator[Strike]:
 
 
 def _common(points: list[Point], others: list[Point]) -> int:
-    """How many points two courses have in common at their beginning."""
+    """How many points two courses have in common at their beginning: 0 where they are the same,
+    for then it is what stands before that differs."""
     pairs = zip(points, others, strict=False)
     return next((n for n, (one, other) in enumerate(pairs) if one != other), 0)
