@@ -55,7 +55,7 @@ class LeasedRun(Run):
         self.repeats = False
         self.has_settled = False
         #: Whether this attempt was taken for dead, and has told since what became of it.
-        self.ended_own_doubt = False
+        self.ended_own_doubt = self.was_interrupted = False
         self.settled_result: str | None = None
 
     def outcome(self) -> Outcome[Any]:
@@ -161,7 +161,7 @@ class LeasedRun(Run):
                 self.duration = timedelta(seconds=time.monotonic() - started)
                 self._end_leftovers()
         except BaseException as error:
-            self._after_raise(claim, error)
+            self._see_to(claim, error)
             raise
         try:
             outcome = self._after_return(claim, value)
@@ -216,7 +216,8 @@ class LeasedRun(Run):
 
     def _was_sent(self, state: State) -> bool:
         """Whether an earlier try of this write ended the claim, and its reply was lost."""
-        return self.is_resent and self.storage.has_ended(self._held, state)
+        is_resent = self.is_resent or self.was_interrupted
+        return is_resent and self.storage.has_ended(self._held, state)
 
     def _after_success(self, claim: Claim) -> None:
         """Nothing here undoes it, a soft time limit included."""
@@ -241,6 +242,16 @@ class LeasedRun(Run):
             note="Its own attempt has come back.",
         )
         publish_parked(claim.key_hash, using=self.storage.using)
+
+    def _see_to(self, claim: Claim, error: BaseException) -> None:
+        try:
+            self._after_raise(claim, error)
+        except IdempotencyError:
+            raise
+        except Exception:
+            # A soft time limit struck: what was not written yet, a parked message too, must be.
+            self.was_interrupted = True
+            self._after_raise(claim, error)
 
     def _after_raise(self, claim: Claim, error: BaseException) -> None:
         """Settle what an error leaves behind. The error itself passes on unchanged, unless the

@@ -17,6 +17,7 @@ from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.parking import Published
 from idempotency.resolution import allow_again, resolve
+from idempotency.storage.postgresql import PostgreSQL
 from project.celery import app
 from tests.contrib.deliveries import (
     asked,
@@ -362,6 +363,28 @@ def test_a_message_that_makes_a_doubt_waits_for_its_end(deliver, messages):
     [(headers, args)] = messages()
     assert (headers["id"], headers["mine"], args) == ("the-task", 1, ["key"])
     assert not ParkedMessage.objects.exists()
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("write", [(PostgreSQL, "leave_in_doubt"), (parking, "park")])
+def test_a_limit_while_a_doubt_is_written_down_keeps_its_message(
+    write, place, deliver, messages, monkeypatch
+):
+    owner, name = write
+    original, limits = getattr(owner, name), [SoftTimeLimitExceeded()]
+
+    def struck(*args, **kwargs):
+        if place == "after":
+            original(*args, **kwargs)
+        if limits:
+            raise limits.pop()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, struck)
+    state, error = deliver(held, "key", do=make_doubt)
+    assert (state, type(error), limits) == ("FAILURE", TimeoutError, [])
+    resolve(the_record().key_hash, Verdict.did_not_happen(), reason="not there")
+    assert [headers["id"] for headers, _ in messages()] == ["the-task"]
 
 
 def test_the_sweeper_asks_with_no_other_task_s_arguments(deliver):

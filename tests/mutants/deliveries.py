@@ -126,4 +126,11 @@ MUTANTS = [
         "if False:",
         f"{CELERY} -k chord",
     ),
+    Mutant(
+        "let a limit lose the message of a doubt that is being written down",
+        "leased.py",
+        "            self.was_interrupted = True\n            self._after_raise(claim, error)\n",
+        "            raise\n",
+        f"{CELERY} -k a_limit_while_a_doubt",
+    ),
 ]
