@@ -7,7 +7,7 @@ TESTS := -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_c
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve chaos test oldest django smoke bare check docs format mutants clean
+.PHONY: help install demo serve chaos test pooled crashes oldest django smoke bare check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,14 @@ chaos: .venv/installed ## Blow a long storm of faults (MINUTES= BROKER=valkey|ra
 test: .venv/installed ## Run the tests on servers of their own (ARGS= for pytest)
 	$(SERVERS) $(RUN) $(TESTS) $(ARGS)
 
+POOLED = transactional leased resolution asked deaths retried
+pooled: .venv/installed ## Run the app's tests through PgBouncer, in transaction mode
+	$(SERVERS) $(RUN) $(TESTS) -p tests.harness.pooled $(POOLED:%=tests/execution/test_%.py) \
+	    tests/faults tests/storage/test_postgresql.py $(ARGS)
+
+crashes: .venv/installed ## Strike every point by every fault, and remake the tables of the guarantees (an hour)
+	$(SERVERS) $(RUN) -m tests.crashes
+
 oldest: .venv-celery-oldest/installed ## Run Celery's tests against the oldest Celery supported
 	.venv-celery-oldest/bin/python -m project.services run --throwaway \
 	    .venv-celery-oldest/bin/python $(TESTS) \
@@ -46,11 +54,13 @@ DJANGO_PYTEST = $(DJANGO_VENV)/bin/pip install --quiet --disable-pip-version-che
 
 django: .venv/installed $(DJANGO_VENV)/installed ## Run the app's tests on another Django (DJANGO=6.1 PYTHON=)
 	$(DJANGO_PYTEST) tests/unit tests/execution tests/storage tests/operations tests/faults \
-	    tests/testing --ignore tests/testing/test_plugin.py $(ARGS)
+	    tests/testing --ignore tests/testing/test_plugin.py \
+	    tests/admin --ignore tests/admin/test_browser.py $(ARGS)
 
 smoke: .venv/installed $(DJANGO_VENV)/installed ## Run a few of them: the contract, decorator, checks and admin
 	$(DJANGO_PYTEST) tests/execution/test_decorators.py tests/storage/test_postgresql.py \
-	    tests/storage/test_sqlite.py tests/operations/test_admin.py tests/operations/test_checks.py $(ARGS)
+	    tests/storage/test_sqlite.py tests/operations/test_admin.py tests/operations/test_checks.py \
+	    tests/admin/test_settling.py $(ARGS)
 
 .venv-django-%/installed: requirements.txt
 	$(PYTHON) -m venv $(@D)
