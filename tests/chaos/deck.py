@@ -45,6 +45,9 @@ CARDS = Counter(
         },
         **{Card(fault, promise): 1 for fault in SENDING for promise in OUTSIDE},
         **{Card(f"kill worker {place}", "any"): 1 for place in PLACES},
+        # The one whose rows tell whether a stale settlement was refused; it takes somebody who
+        # takes over before it wakes.
+        Card("freeze process effect", "RETRY"): 4,
         Card("freeze process delivery", "any"): 1,
         Card("freeze process end", "any"): 1,
         Card("kill process"): 8,

@@ -24,7 +24,7 @@ from tests.jobs.models import Effect
 
 TICK = 0.05
 START_SECONDS = 120
-SECONDS_BETWEEN_SWEEPS = 4
+SECONDS_BETWEEN_SWEEPS = 15  # a delivery shall find most lapsed claims first
 SECONDS_BETWEEN_LOOKS = 2
 #: Seconds without a line in the journal after which nothing more is to come.
 QUIET = 1.5
