@@ -1,9 +1,18 @@
-/* Leased(on_doubt=OnDoubt.HOLD, marks_effect=True): claim - COMMIT - body - settle by the token.
-   Checked: the effect happens at most once; and whatever dies, in the end the message is answered
-   with a success and nothing waits any more. Compiled with -D<name of a breakage>, one of the two
-   must fail; see test_protocol.py. */
+/* Leased(marks_effect=True): claim - COMMIT - body - settle by the token.
+   ON_DOUBT is HOLD, where an operator resolves what is in doubt; RETRY, where the effect is repeated
+   while the provider knows its key; or ASK, where the provider tells, and takes its time for an effect.
+   Checked: the effect happens at most once, as the provider counts; and whatever dies, in the end
+   the message is answered with a success and nothing waits any more. Compiled with -D<name of a
+   breakage>, one of the two must fail; see test_protocol.py. */
 
 #include "broker.pml"
+
+#define HOLD 0
+#define RETRY 1
+#define ASK 2
+#ifndef ON_DOUBT
+#define ON_DOUBT HOLD
+#endif
 
 #define ATTEMPTS 9
 
@@ -16,8 +25,25 @@ bool publishing;        /* a transaction is open that deletes it */
 bool acts[ATTEMPTS];    /* outside: the attempt's process may still act */
 bool acted[ATTEMPTS];   /* outside: its effect has happened */
 byte effects;           /* outside: counted where nothing of ours can reach */
+#if ON_DOUBT == RETRY
+bool repeatable;        /* repeat_until: the provider's window, less one lease */
+bool known;             /* outside: the provider knows the key */
+#define HAS_HAPPENED (effects > 0)
+#define NOBODY_ACTS \
+    (!(acts[1] || acts[2] || acts[3] || acts[4] || acts[5] || acts[6] || acts[7] || acts[8]))
+#else
+#define repeatable false
+#define HAS_HAPPENED acted[claim]
+#endif
+#if ON_DOUBT == ASK
+byte sent;              /* outside: the attempt whose effect the provider works on */
+#define BUSY_OUTSIDE (sent != 0)
+#else
+#define BUSY_OUTSIDE false
+#endif
 byte raises = RAISES;
 byte lapses = LAPSES;   /* leases that run out though their process lives */
+byte forgets = FORGETS; /* windows of the provider that close */
 bool answered;
 
 #define HELD (state == running && claim == me)
@@ -27,6 +53,28 @@ bool answered;
 #else
 #define MAY_SETTLE HELD
 #endif
+
+/* The other side. */
+inline act() {
+#if ON_DOUBT == RETRY
+    if
+#ifndef NEW_PROVIDER_KEY
+    :: known
+#endif
+    :: !known -> effects++
+#ifdef NEW_PROVIDER_KEY
+    :: known -> effects++
+#endif
+    fi;
+    known = true;
+    acted[me] = true;
+    assert(effects <= 1)
+#elif ON_DOUBT == ASK
+    sent = me
+#else
+    effects++; acted[me] = true; assert(effects <= 1)
+#endif
+}
 
 /* Let the message come again: a copy before the acknowledgement. */
 inline defer() {
@@ -40,8 +88,30 @@ inline defer() {
 #endif
 }
 
+/* By whoever may ask. */
+#ifdef HURRIED_OPERATOR
+#define GONE true
+#elif ON_DOUBT == RETRY
+#define GONE NOBODY_ACTS
+#else
+#define GONE (!acts[claim])
+#endif
+#if ON_DOUBT == ASK && !defined(ASKS_TOO_EARLY)
+#define MAY_ASK (GONE && !live)
+#else
+#define MAY_ASK GONE
+#endif
+
+inline resolve() {
+    if
+    :: HAS_HAPPENED -> state = succeeded
+    :: else -> state = failed; begun = false
+    fi
+}
+
 active [WORKERS] proctype worker() {
     byte tag, me;
+    bool again;  /* an effect that may have happened before */
 end_idle:
     receive();
     me = 0;
@@ -56,7 +126,8 @@ look:
         :: state == running && live -> goto busy
         :: state == in_doubt -> goto doubt
 #ifndef REPEATS_BLINDLY
-        :: state == running && !live && begun -> state = in_doubt; goto doubt
+        :: state == running && !live && begun && !repeatable -> state = in_doubt; goto doubt
+        :: state == failed && begun && !repeatable -> state = in_doubt; goto doubt
 #endif
         :: else ->
             claim++;
@@ -64,7 +135,13 @@ look:
             me = claim;
             acts[me] = true;
             state = running;
-            begun = false;
+            again = begun;
+#if ON_DOUBT == RETRY
+            if
+            :: !again -> repeatable = true
+            :: else
+            fi;
+#endif
             live = true
         fi
     }
@@ -86,12 +163,14 @@ look:
     }
     may_die();
 #endif
-    atomic { effects++; acted[me] = true; assert(effects <= 1) }
+    atomic { act() }
     may_die();
     if
     :: atomic { raises > 0 -> raises-- };  /* a timeout is not a "no" */
 #ifdef ERROR_MEANS_NO
         goto no_effect
+#elif ON_DOUBT == RETRY
+        again = true; goto no_effect
 #else
         atomic {
             acts[me] = false;
@@ -102,7 +181,7 @@ look:
         };
         goto doubt
 #endif
-    :: true
+    :: !BUSY_OUTSIDE
     fi;
     atomic {
         acts[me] = false;
@@ -122,8 +201,8 @@ no_effect:  /* it may be claimed again, and Celery retries it */
     atomic {
         acts[me] = false;
         if
-        :: MAY_SETTLE -> state = failed
-        :: state == in_doubt && claim == me -> state = failed
+        :: MAY_SETTLE -> state = failed; begun = begun && again
+        :: state == in_doubt && claim == me && !again -> state = failed; begun = false
         :: else
         fi
     };
@@ -132,6 +211,13 @@ no_effect:  /* it may be claimed again, and Celery retries it */
 
 doubt:
     may_die();
+#if ON_DOUBT == ASK
+    if
+    :: atomic { state == in_doubt && MAY_ASK -> resolve() }; goto look
+    :: atomic { state == in_doubt && !MAY_ASK -> goto busy }
+    :: true  /* the provider cannot tell, or somebody was faster */
+    fi;
+#endif
     atomic {
         !publishing ->  /* the row is locked until its deletion is committed */
             if
@@ -154,31 +240,58 @@ dead:
     goto end_idle
 }
 
-/* The database's clock. A lease that nobody renews runs out. */
+/* The database's clock. A lease that nobody renews runs out, and is renewed again where its
+   heartbeat comes late and nobody was faster. */
 active proctype clock() {
 end_wait:
     do
-    :: atomic { state == running && live && !acts[claim] -> live = false }
-    :: atomic { state == running && live && lapses > 0 -> lapses--; live = false }
+    :: atomic { state == running && live && !acts[claim] && !BUSY_OUTSIDE -> live = false }
+    :: atomic { state == running && live && lapses > 0 && !BUSY_OUTSIDE -> lapses--; live = false }
+    :: atomic { state == running && !live && acts[claim] -> live = true }
+#if ON_DOUBT == ASK
+    :: atomic { state == in_doubt && live && !BUSY_OUTSIDE -> live = false }
+#endif
     od
 }
 
-/* Asks the other side, and waits until the process is gone that may still act: see README, Limits.
-   With HURRIED_OPERATOR it does not wait. */
-active proctype operator() {
+#if ON_DOUBT == RETRY
+/* It forgets the key later than we count on it, by a lease: who was let repeat it has done so by
+   then, or died. One that was stopped for longer than its lease may still act: see README, Limits. */
+active proctype provider() {
+end_wait:
+    do
+#ifdef WINDOW_SLIDES
+    :: atomic { known && NOBODY_ACTS && forgets > 0 -> forgets--; known = false }
+#else
+    :: atomic { repeatable && forgets > 0 -> forgets--; repeatable = false }
+#endif
+#ifdef FORGETS_THE_LEASE
+    :: atomic { known && !repeatable -> known = false }
+#else
+    :: atomic { known && !repeatable && NOBODY_ACTS -> known = false }
+#endif
+    od
+}
+#endif
+
+#if ON_DOUBT == ASK
+/* It works on an effect for no longer than a lease. */
+active proctype provider() {
 end_wait:
     do
     :: atomic {
-#ifdef HURRIED_OPERATOR
-        state == in_doubt ->
-#else
-        state == in_doubt && !acts[claim] ->
-#endif
-            if
-            :: acted[claim] -> state = succeeded
-            :: else -> state = failed; begun = false
-            fi
+        sent != 0 -> effects++; acted[sent] = true; sent = 0; assert(effects <= 1)
        }
+    od
+}
+#endif
+
+/* Looks at the other side, and waits until the process is gone that may still act: see README,
+   Limits. With HURRIED_OPERATOR it does not wait. With ASK this is the sweeper. */
+active proctype operator() {
+end_wait:
+    do
+    :: atomic { state == in_doubt && MAY_ASK -> resolve() }
     od
 }
 
@@ -187,7 +300,8 @@ end_wait:
 active proctype sweeper() {
 end_wait:
     do
-    :: atomic { state == running && !live && begun -> state = in_doubt }
+    :: atomic { state == running && !live && begun && !repeatable -> state = in_doubt }
+    :: atomic { state == failed && begun && !repeatable -> state = in_doubt }
     :: atomic { parked && state != in_doubt -> publishing = true };
 #ifdef DELETES_FIRST
         atomic { parked = false; publishing = false };

@@ -24,10 +24,14 @@ LEASED = {
         {"KILLS": 1, "LAPSES": 1},
         {"KILLS": 1, "RAISES": 1},
         {"REPEATS": 1, "RAISES": 1, "LAPSES": 1},
+        {"ON_DOUBT": "RETRY", "RAISES": 1, "FORGETS": 1},
+        {"ON_DOUBT": "ASK", "KILLS": 1, "RAISES": 1},
     ],
     "one_effect": [
         {"KILLS": 1, "REPEATS": 1, "LAPSES": 1},
         {"KILLS": 1, "REPEATS": 1, "RAISES": 1},
+        {"ON_DOUBT": "RETRY", "KILLS": 1, "RAISES": 1, "LAPSES": 1, "FORGETS": 1},
+        {"ON_DOUBT": "ASK", "KILLS": 1, "RAISES": 1},
     ],
 }
 TRANSACTIONAL = {
@@ -44,7 +48,8 @@ def explore(directory, model, promise, **given):
     """Explore a model: (violation or "", number of states)."""
     for source in HERE.glob("*.pml"):
         shutil.copy(source, directory)
-    budget = {"KILLS": 0, "REPEATS": 0, "RAISES": 0, "LAPSES": 0, "SILENT": 0} | given
+    wrongs = ("KILLS", "REPEATS", "RAISES", "LAPSES", "SILENT", "FORGETS")
+    budget = dict.fromkeys(wrongs, 0) | given
     run(["spin", "-a", *(f"-D{name}={value}" for name, value in budget.items()), model], directory)
     options = ["-O2", "-w", "-DMEMLIM=4096"]
     options += ["-DNFAIR=4"] if promise == "nothing_is_lost" else ["-DSAFETY", "-DNOCLAIM"]
@@ -65,19 +70,23 @@ def run(command, directory):
     return said
 
 
+def named(budget):
+    return "-".join(value if isinstance(value, str) else name for name, value in budget.items())
+
+
 @pytest.mark.parametrize(
     ("model", "promise", "budget"),
     [
-        pytest.param(model, promise, budget, id=f"{model}-{promise}-{'-'.join(budget)}")
+        pytest.param(model, promise, budget, id=f"{model}-{promise}-{named(budget)}")
         for model, promises in (("leased", LEASED), ("transactional", TRANSACTIONAL))
         for promise, budgets in promises.items()
         for budget in budgets
     ],
 )
-def test_the_protocol_keeps_its_promises(model, promise, budget, tmp_path):
+def test_the_protocol_keeps_its_promises(model, promise, budget, tmp_path, record_property):
     violation, states = explore(tmp_path, f"{model}.pml", promise, **budget)
     assert violation == ""
-    print(f"{states} states")
+    record_property("explored", f"{model}.pml, {promise}, {named(budget)}: {states:,} states")
 
 
 @pytest.mark.parametrize(
@@ -93,8 +102,14 @@ def test_the_protocol_keeps_its_promises(model, promise, budget, tmp_path):
         ("DELETES_FIRST", "nothing_is_lost", {"KILLS": 1, "RAISES": 1}),
         ("DELETES_AFTERWARDS", "nothing_is_lost", {"KILLS": 1, "RAISES": 1}),
         ("SETTLES_WITHOUT_TOKEN", "one_effect", {"REPEATS": 1, "LAPSES": 1, "RAISES": 1}),
-        # Not a breakage but a limit: see the README.
+        ("NEW_PROVIDER_KEY", "one_effect", {"ON_DOUBT": "RETRY", "RAISES": 1}),
+        ("WINDOW_SLIDES", "one_effect", {"ON_DOUBT": "RETRY", "RAISES": 1, "FORGETS": 1}),
+        ("FORGETS_THE_LEASE", "one_effect", {"ON_DOUBT": "RETRY", "RAISES": 1, "FORGETS": 1}),
+        ("REPEATS_BLINDLY", "one_effect", {"ON_DOUBT": "RETRY", "RAISES": 1, "FORGETS": 1}),
+        ("ASKS_TOO_EARLY", "one_effect", {"ON_DOUBT": "ASK", "RAISES": 1}),
+        # Not breakages but limits: see the README.
         ("HURRIED_OPERATOR", "one_effect", {"LAPSES": 1}),
+        ("ACTS_WITHOUT_LEASE", "one_effect", {"ON_DOUBT": "ASK", "KILLS": 1, "LAPSES": 1}),
     ],
 )
 def test_a_broken_leased_protocol_is_found(breakage, promise, budget, tmp_path):
