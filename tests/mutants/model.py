@@ -1,0 +1,137 @@
+"""What the model of record, attempts and operator must reject."""
+
+from tests.mutants import Mutant
+
+MODEL = "-p tests.model.unshrunk tests/model/test_stateful.py"
+POSTGRESQL, SQLITE = f"{MODEL} -k postgresql", f"{MODEL} -k sqlite"
+ENDS = "            settled_at=Now(),\n            lease_expires_at=None,\n"
+
+MUTANTS = [
+    Mutant(
+        "model: allow again within the same generation",
+        "querysets.py",
+        'generation=F("generation") + 1,',
+        'generation=F("generation"),',
+        SQLITE,
+    ),
+    Mutant(
+        "model: keep the token of the claim before",
+        "querysets.py",
+        "claim_id=claim.id,\n            claimed_at=Now(),",
+        'claim_id=F("claim_id"),\n            claimed_at=Now(),',
+        POSTGRESQL,
+    ),
+    Mutant(
+        "model: purge what has not settled",
+        "querysets.py",
+        "state__in=[State.SUCCEEDED, State.FAILED], exhausted_at=None, expires_at__lte=Now()",
+        "exhausted_at=None, expires_at__lte=Now()",
+        SQLITE,
+    ),
+    Mutant(
+        "model: replay a result that is false as none",
+        "calls.py",
+        "return otherwise if text is None else results.decode(text)",
+        "return (results.decode(text) if text else None) or otherwise",
+        SQLITE,
+    ),
+    Mutant(
+        "model: claim what is exhausted",
+        "calls.py",
+        "        if seen.exhausted:\n",
+        "        if False:\n",
+        SQLITE,
+    ),
+    Mutant(
+        "model: forget at a take-over that the effect had begun",
+        "storage/base.py",
+        '"effect_begun_at": F("effect_begun_at"),',
+        '"effect_begun_at": Now() if begins else None,',
+        SQLITE,
+    ),
+    Mutant(
+        "model: count the provider's window from the last attempt",
+        "storage/base.py",
+        '                    "repeat_until": F("repeat_until"),\n',
+        "",
+        POSTGRESQL,
+    ),
+    Mutant(
+        "model: take over with other arguments",
+        "calls.py",
+        "if seen.policy not in (None, TRANSACTIONAL):",
+        "if False:",
+        SQLITE,
+    ),
+    Mutant(
+        "model: renew a claim that somebody has taken over",
+        "querysets.py",
+        "return self.held_by(claim).update(lease_expires_at",
+        "held = self.filter(key_hash=claim.key_hash, state=State.RUNNING)\n"
+        "        return held.update(lease_expires_at",
+        SQLITE,
+    ),
+    Mutant(
+        "model: give the provider the old key once it is allowed again",
+        "attempts.py",
+        'generation.to_bytes(8, "big")',
+        "bytes(8)",
+        POSTGRESQL,
+    ),
+    Mutant(
+        "model: count the retention from the claim",
+        "querysets.py",
+        f"            result=result,\n{ENDS}            expires_at=after(claim.retention),\n",
+        f"            result=result,\n{ENDS}",
+        SQLITE,
+    ),
+    Mutant(
+        "model: begin the effect when the lease has run out",
+        "querysets.py",
+        "return self.held_by(claim).leased().update(",
+        "return self.held_by(claim).update(",
+        SQLITE,
+    ),
+    Mutant(
+        "model: resolve what is running",
+        "resolution.py",
+        "records.lapsed().filter(key_hash=key_hash, effect_begun_at__isnull=False)",
+        "records.filter(key_hash=key_hash, effect_begun_at__isnull=False, state=State.RUNNING)",
+        SQLITE,
+    ),
+    Mutant(
+        "model: count the deaths of a key that is forgotten",
+        "querysets.py",
+        "deaths=None if seen.is_forgotten else seen.deaths or None,",
+        "deaths=seen.deaths or None,",
+        SQLITE,
+    ),
+    Mutant(
+        "model: publish what waits for a key that is running",
+        "maintenance.py",
+        "return look.locked and (look.seen is None or look.seen.lease_left == 0)",
+        "return True",
+        POSTGRESQL,
+    ),
+    Mutant(
+        "model: count on SQLite no death that is found",
+        "storage/sqlite.py",
+        "deaths=(record.deaths or 0) + (record.state == State.RUNNING),",
+        "deaths=record.deaths or 0,",
+        SQLITE,
+    ),
+    Mutant(
+        "model: count on PostgreSQL no death that is found",
+        "storage/postgresql.py",
+        "coalesce(deaths, 0) + (state = 'running')::int,",
+        "coalesce(deaths, 0),",
+        POSTGRESQL,
+    ),
+    Mutant(
+        "model: see on PostgreSQL what is forgotten as it was",
+        "storage/postgresql.py",
+        "       expires_at <= clock_timestamp(),\n",
+        "       false,\n",
+        POSTGRESQL,
+    ),
+]
