@@ -117,7 +117,10 @@ def test_an_error_in_the_first_message_leaves_no_transaction_open():
     effect("afterwards")
     with connect(database_url(), autocommit=True) as other:
         seen = other.execute("SELECT note FROM jobs_effect").fetchall()
-        locks = other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+        locks = other.execute(
+            "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database "
+            "WHERE locktype = 'advisory' AND datname = current_database()"
+        )
         assert (seen, locks.fetchone()) == ([("afterwards",)], (0,))
 
 

@@ -8,7 +8,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         r for rs in terminalreporter.stats.values() for r in rs if hasattr(r, "user_properties")
     ]
     # A set: the end of a test's fixtures is reported with the same properties as the test.
-    explored = {said for r in reports for name, said in r.user_properties if name == "explored"}
+    explored = {said for r in reports for name, said in r.user_properties if name == "schedules"}
     if explored:
         terminalreporter.section("schedules explored")
         for line in sorted(explored):

@@ -246,7 +246,7 @@ def test_a_failed_assertion_explains(project):
 
     assert "The record of shop.tasks.order_courier(7) is running, not succeeded." in state
     assert "delivery 1: died after the effect" in state
-    assert "It is running, and is busy to every other delivery until its lease runs out" in state
+    assert "finds a doubt: its effect had begun" in state
     assert state.count("The story of") == 1  # not a second time below
 
     assert "- idempotency -" in plain
