@@ -97,7 +97,7 @@ class Operation(ABC):
             record = each.record
             try:
                 is_free = self.settle(record, is_live=each.is_live, by=by, **data)
-            except IdempotencyError as refused:
+            except (IdempotencyError, NotForgottenError) as refused:
                 yield Outcome(record, refused)
             except Exception as error:
                 logger.exception("%s of key %s failed.", self.label, record.key_hash.hex)
@@ -105,13 +105,14 @@ class Operation(ABC):
             else:
                 yield Outcome(record, is_free=is_free)
 
+    @abstractmethod
     def settle(self, seen: IdempotencyRecord, *, is_live: bool, by: str, **data: Any) -> bool:
         """Do it to a record as it was seen. Returns whether its messages wait no more.
 
         Raises:
-            IdempotencyError: The record is not fit any more, and was not changed.
+            IdempotencyError, NotForgottenError: The record is not fit any more, and was not
+                changed.
         """
-        raise NotImplementedError
 
 
 class _Resolve(Operation):
@@ -233,12 +234,10 @@ class Purge(Operation):
     def fitting(self, records: RecordQuerySet) -> RecordQuerySet:
         return records.filter(pk__in=forgotten(conf().DATABASE).values("pk"))
 
-    def settle_all(self, shown: list[Shown], *, by: str, **data: Any) -> Iterator[Outcome]:
-        pks = [each.record.pk for each in shown]
-        deleted = {record.pk for record in purge_chosen(pks, reason=data["reason"], by=by)}
-        for each in shown:
-            is_deleted = each.record.pk in deleted
-            yield Outcome(each.record, None if is_deleted else NotForgottenError())
+    def settle(self, seen: IdempotencyRecord, *, is_live: bool, by: str, **data: Any) -> bool:
+        if not purge_chosen([seen.pk], reason=data["reason"], by=by):
+            raise NotForgottenError
+        return False
 
 
 OPERATIONS: dict[str, Operation] = {

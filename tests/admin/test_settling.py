@@ -323,23 +323,30 @@ def test_many_are_settled_each_by_itself_and_the_message_counts(operator, publis
     assert LogEntry.objects.count() == 2
 
 
-def test_one_broken_record_does_not_stop_the_rest(operator):
-    records = [doubt(key=1), doubt(key=2, scope="broken"), doubt(key=3)]
+@pytest.mark.parametrize(
+    ("name", "make", "left"),
+    [("it_happened", doubt, "in_doubt"), ("purge", success, "succeeded")],
+)
+def test_one_broken_record_does_not_stop_the_rest(operator, name, make, left):
+    records = [make(key=1), make(key=2, scope="broken"), make(key=3)]
+    if name == "purge":
+        forget()
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION 'broken'; END $$;"
-            "CREATE TRIGGER broken BEFORE UPDATE ON idempotency_record FOR EACH ROW "
+            "CREATE TRIGGER broken BEFORE UPDATE OR DELETE ON idempotency_record FOR EACH ROW "
             "WHEN (OLD.scope = 'broken') EXECUTE FUNCTION broken()"
         )
     try:
-        done = operator.confirm(operator.choose("it_happened", *records))
+        done = operator.confirm(operator.choose(name, *records))
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP FUNCTION broken CASCADE")
-    assert said(done)[0] == "It happened: 2 records."
+    assert said(done)[0].endswith(": 2 records.")
     assert said(done)[1].startswith("1 record failed with ")
-    assert the_record(state="in_doubt").scope == "broken"
+    assert the_record(state=left).scope == "broken"
+    assert LogEntry.objects.count() == 2
 
 
 def test_more_than_so_many_are_refused_also_across_all_pages(operator, monkeypatch):
