@@ -121,9 +121,11 @@ def release(
     Raises:
         NotRunning: It does not run under this claim; nothing was changed.
         ClaimAlive: Its lease is alive, or somebody holds the key; nothing was changed.
+        InsideTransaction: A transaction is open that is not ours; nothing was changed.
     """
     using = using or conf().DATABASE
     storage = storage_for(using)
+    storage.refuse_foreign_transaction()
     with storage.transaction(joined=storage.in_test_case):
         if not storage.in_test_case:
             storage.read_committed()

@@ -20,6 +20,7 @@ from idempotency.exceptions import (
     AlreadyRunning,
     ClaimAlive,
     InDoubt,
+    InsideTransaction,
     LeaseLost,
     NotInDoubt,
     NotRunning,
@@ -280,6 +281,16 @@ def test_an_effect_that_begins_while_its_claim_is_released_is_not_repeated(on_po
 
     once(body, policy=MARKED)
     assert records().get().state == "succeeded"
+
+
+def test_a_transaction_of_somebody_else_is_left_as_it_is(using):
+    with pytest.raises(TimeoutError):
+        once(raise_timeout)
+    with transaction.atomic(using=using):
+        effect()
+        with pytest.raises(InsideTransaction):
+            release(records().get().key_hash, reason="?")
+    assert effects() == 1
 
 
 # -- allow again ---------------------------------------------------------------------------------
