@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from idempotency.admin.attention import attention
 from idempotency.admin.base import BoundedChangeList, ReadOnlyAdminMixin
-from idempotency.admin.display import Text, badge, breakable, copyable, detailed, look_of
+from idempotency.admin.display import LOOKS, Text, badge, breakable, copyable, detailed, look_of
 from idempotency.admin.filters import (
     AgeFilter,
     AttemptsFilter,
@@ -78,7 +78,8 @@ class RecordAdminMixin(ReadOnlyAdminMixin):
 
     def is_served(self, asked: dict[str, list[str]]) -> bool:
         """The partial index holds all that has not succeeded."""
-        return asked.get("state", ["succeeded"]) != ["succeeded"]
+        state = asked.get("state", [""])[-1]  # of more than one, the filter takes the last
+        return state in LOOKS and state != "succeeded"
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -155,6 +155,13 @@ def test_a_filter_looks_through_a_window_and_the_page_says_so(admin_client, monk
     assert limit not in page(admin_client, "idempotencyrecord_changelist")
 
 
+@pytest.mark.parametrize("state", ["bogus", "", ["failed", "succeeded"], ["failed", "bogus"]])
+def test_a_state_that_narrows_nothing_has_the_window_too(admin_client, monkeypatch, state):
+    monkeypatch.setattr("idempotency.admin.base.BoundedChangeList.WINDOW", 1)
+    records = [made(), made()]
+    assert listed(admin_client, state=state, scope="shop.ship") == {records[1].pk}
+
+
 def test_what_is_forgotten_soon_is_looked_for_among_the_oldest(admin_client, monkeypatch):
     monkeypatch.setattr("idempotency.admin.base.BoundedChangeList.WINDOW", 2)
     oldest, *_ = [made(expires_at=ago(hours=-23)).pk for _ in range(4)]
