@@ -34,7 +34,11 @@ EXHAUSTED = Q(exhausted_at__isnull=False)
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A link to what waits."""
+    """A link to what waits.
+
+    Attributes:
+        url: Empty: the site has no page for it.
+    """
 
     look: Look
     label: str

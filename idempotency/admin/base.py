@@ -12,7 +12,7 @@ from django.db.models import Min, Model, QuerySet
 from django.db.models.functions import Now
 from django.forms import Media
 from django.http import HttpRequest
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
@@ -132,8 +132,11 @@ class ReadOnlyAdminMixin(Mixin):
         return f"{row.key_hash.hex[:8]}…"
 
     def address(self, page: str, *args: Any, **query: str) -> str:
-        """Of a page of the site in which this admin stands."""
-        found = reverse(f"admin:{page}", args=args, current_app=self.admin_site.name)
+        """Of a page of the site in which this admin stands. Empty: it is not in that site."""
+        try:
+            found = reverse(f"admin:{page}", args=args, current_app=self.admin_site.name)
+        except NoReverseMatch:
+            return ""
         return f"{found}?{urlencode(query)}" if query else found
 
     def instant(self, row: Any, at: Any) -> str:

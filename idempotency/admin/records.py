@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import NoReverseMatch
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -174,11 +173,7 @@ class RecordAdminMixin(ReadOnlyAdminMixin):
         """The list of django-celery-results, where that is installed, at the one result."""
         if not record.task_id or not apps.is_installed("django_celery_results"):
             return None
-        try:
-            page = "django_celery_results_taskresult_changelist"
-            return self.address(page, task_id=record.task_id)
-        except NoReverseMatch:  # the project has taken it out of the admin
-            return None
+        return self.address("django_celery_results_taskresult_changelist", task_id=record.task_id)
 
     @admin.display(description=_("key hash"))
     def shown_hash(self, row: IdempotencyRecord) -> SafeString:

@@ -277,7 +277,9 @@ own.register(IdempotencyRecord, OwnAdmin)
 for model, view in admin.site._registry.items():
     if model._meta.app_label == "idempotency" and model is not IdempotencyRecord:
         own.register(model, type(view))
-urlpatterns = [path("admin/", own.urls)]
+alone = admin.AdminSite(name="alone")
+alone.register(IdempotencyRecord, OwnAdmin)
+urlpatterns = [path("admin/", own.urls), path("alone/", alone.urls)]
 
 
 @pytest.mark.urls(__name__)
@@ -290,6 +292,20 @@ def test_a_project_mixes_it_with_its_own_admin_and_gives_it_links(admin_client):
     assert "admin/js/core.js" in text
     assert "idempotency/admin.js" in text
     assert "Nothing needs attention." in page(admin_client, "idempotencyrecord_changelist")
+
+
+@pytest.mark.urls(__name__)
+def test_records_stand_alone_where_a_project_has_left_out_the_rest(admin_client):
+    record = made("in_doubt")
+    message = parked(record)
+    listed = admin_client.get(reverse("alone:idempotency_idempotencyrecord_changelist"))
+    assert "1 parked messages" in listed.content.decode()
+    address = reverse("alone:idempotency_idempotencyrecord_change", args=[record.pk])
+    text = admin_client.get(address).content.decode()
+    assert message.task_id in text
+    for told in (listed.content.decode(), text):
+        assert 'href=""' not in told
+        assert 'href="/admin/' not in told
 
 
 @pytest.fixture
