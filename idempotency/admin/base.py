@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from idempotency.admin.display import instant
 from idempotency.admin.search import keys_named, newest
 from idempotency.conf import conf
-from idempotency.redaction import redact
+from idempotency.redaction import COLUMNS, redact
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -100,6 +100,11 @@ class ReadOnlyAdminMixin(Mixin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """What is hidden could be guessed letter by letter: ``?key__startswith=a``."""
+        is_hidden = conf().REDACT is not None and lookup.partition("__")[0] in COLUMNS
+        return not is_hidden and super().lookup_allowed(lookup, value, request)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedChangeList

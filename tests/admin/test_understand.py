@@ -248,6 +248,23 @@ def test_what_must_not_be_shown_is_shown_nowhere(admin_client, settings):
         assert f"[{field}]" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        *(("idempotencyrecord", column) for column in ("key", "result", "error_message")),
+        ("idempotencyevent", "note"),
+        ("parkedmessage", "message"),
+    ],
+)
+def test_what_must_not_be_shown_is_not_guessed_by_a_filter(admin_client, settings, name, column):
+    address = reverse(f"admin:idempotency_{name}_changelist")
+    guess = {f"{column}__startswith": "s"}
+    assert admin_client.get(address, guess).status_code == 200
+    settings.IDEMPOTENCY = {"REDACT": f"{__name__}.hide"}
+    assert admin_client.get(address, guess).status_code == 400
+    assert admin_client.get(address, {"key_hash": "7" * 32}).status_code == 200
+
+
 # -- for a project to override -------------------------------------------------------------------
 
 
