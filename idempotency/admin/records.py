@@ -152,7 +152,7 @@ class RecordAdminMixin(ReadOnlyAdminMixin):
         return [
             row
             | {
-                "reason": Reason(row["reason"]).label,
+                "reason": dict(Reason.choices).get(row["reason"], row["reason"]),
                 "at": self.instant(record, row["created_at"]),
                 "url": self.address("idempotency_parkedmessage_change", row["pk"]),
             }

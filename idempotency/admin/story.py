@@ -20,12 +20,13 @@ from idempotency.states import State
 EVENTS = 200
 
 #: Events that say how a record came to be settled.
-ENDS = frozenset({Kind.FAILED, Kind.EXHAUSTED, Kind.RESOLVED, Kind.ALLOWED_AGAIN})
-TONES = {
+ENDS = frozenset({Kind.FAILED, Kind.EXHAUSTED, Kind.RESOLVED, Kind.RELEASED, Kind.ALLOWED_AGAIN})
+TONES: dict[str, str] = {
     Kind.IN_DOUBT: "bad",
     Kind.EXHAUSTED: "bad",
     Kind.FAILED: "warn",
     Kind.LEASE_LOST: "warn",
+    Kind.RELEASED: "warn",
     Kind.GAVE_UP: "warn",
     Kind.RESOLVED: "good",
 }
@@ -87,7 +88,7 @@ def _of_event(event: IdempotencyEvent) -> Entry:
         title=capfirst(str(dict(Kind.choices).get(event.kind, event.kind))),
         facts=tuple(fact for fact in facts if fact),
         note=event.note,
-        tone=TONES.get(Kind(event.kind), "quiet"),
+        tone=TONES.get(event.kind, "quiet"),
     )
 
 

@@ -66,6 +66,24 @@ def test_a_failure_is_told_once():
     assert titles(record, noted).count("Failed") == 1
 
 
+def test_a_released_claim_is_not_told_as_a_failure_too():
+    record = made("failed", settled_at=ago(minutes=4))
+    told_of = event(record, "released", at=ago(minutes=4) + timedelta(seconds=1), note="By ada: ?")
+    assert "Claim released" in titles(record, told_of)
+    assert "Failed" not in titles(record, told_of)
+
+
+def test_what_a_later_version_has_written_is_told_too(admin_client):
+    """As during a deploy, or after one that was taken back."""
+    record = made("in_doubt")
+    event(record, "foreseen", note="told then")
+    parked(record, "on_a_whim")
+    text = shown(admin_client, record)
+    assert "Foreseen" in text
+    assert "told then" in text
+    assert "on_a_whim" in text
+
+
 def test_times_are_relative_and_exact(admin_client):
     record = made(created_at=ago(minutes=5))
     listed = page(admin_client, "idempotencyrecord_changelist")
