@@ -81,9 +81,23 @@ MUTANTS = [
     Mutant(
         "operator: look for what is in doubt among the newest",
         "admin/records.py",
-        'return asked.get("state", ["succeeded"]) != ["succeeded"]',
+        'return state in LOOKS and state != "succeeded"',
         "return False",
         f"{FIND} -k window",
+    ),
+    Mutant(
+        "operator: look through the whole table for a state that none has",
+        "admin/records.py",
+        "return state in LOOKS and",
+        "return",
+        f"{FIND} -k narrows_nothing",
+    ),
+    Mutant(
+        "operator: take the first of two states for the one that narrows",
+        "admin/records.py",
+        'asked.get("state", [""])[-1]',
+        'asked.get("state", [""])[0]',
+        f"{FIND} -k narrows_nothing",
     ),
     Mutant(
         "operator: look for what is forgotten soon among the newest",
@@ -231,6 +245,27 @@ MUTANTS = [
         "    event = redact(event)\n",
         "",
         f"{TELL} -k shown_nowhere",
+    ),
+    Mutant(
+        "operator: let what is hidden be guessed by a filter",
+        "admin/base.py",
+        "return not is_hidden and super()",
+        "return super()",
+        f"{TELL} -k guessed",
+    ),
+    Mutant(
+        "operator: link what a site does not have",
+        "admin/base.py",
+        "        except NoReverseMatch:\n",
+        "        except ZeroDivisionError:\n",
+        f"{TELL} -k alone",
+    ),
+    Mutant(
+        "operator: tell a released claim as a failure too",
+        "admin/story.py",
+        "Kind.RESOLVED, Kind.RELEASED,",
+        "Kind.RESOLVED,",
+        f"{TELL} -k failure_too",
     ),
     Mutant(
         "operator: drop the media of a project's own admin",

@@ -86,8 +86,9 @@ MUTANTS = [
     Mutant(
         "crash: settle a claim in doubt without publishing what waits",
         "resolution.py",
-        "    return publish_parked(key_hash, using=using, dry_run=dry_run)\n\n\ndef allow_again(",
-        "    return Published()\n\n\ndef allow_again(",
+        "publish_parked(key_hash, using=using, dry_run=dry_run) if publish else "
+        "Published()\n\n\n@dataclass",
+        "Published()\n\n\n@dataclass",
         f"{POINTS} -k HOLD-SIGKILL",
     ),
 ]

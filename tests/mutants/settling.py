@@ -7,6 +7,13 @@ ADMIN = "tests/admin/test_settling.py"
 
 MUTANTS = [
     Mutant(
+        "settle: release inside somebody's transaction",
+        "resolution.py",
+        "    storage.refuse_foreign_transaction()\n",
+        "",
+        f"{FUNCTIONS} -k somebody_else",
+    ),
+    Mutant(
         "settle: release a live lease without force",
         "resolution.py",
         "return claimed.lapsed() if look.locked else claimed.none()",
