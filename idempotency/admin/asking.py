@@ -46,6 +46,8 @@ def described(operation: Operation, fit: list[IdempotencyRecord], form: Any) -> 
         for record in fit
     ]
     free = [row["record"].key_hash for row in rows if not row["is_doubt"]]
+    if not live:
+        form.fields.pop("force", None)
     kept, total = (sum(waiting.get(h, (0, 0))[column] for h in free) for column in (0, 1))
     return {
         "operation": operation,

@@ -56,11 +56,13 @@ class Outcome:
     Attributes:
         error: Why it was not done; None if it was.
         is_free: Whether its messages wait no more.
+        has_history: Whether the history of the record has it too.
     """
 
     record: IdempotencyRecord
     error: Exception | None = None
     is_free: bool = False
+    has_history: bool = True
 
 
 class Operation(ABC):

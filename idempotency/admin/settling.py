@@ -222,9 +222,9 @@ class SettlingAdminMixin(Mixin):
                 change_message=f"{operation.label}: {redacted('note', reason)}",
                 single_object=True,
             )
-        except Exception as error:  # it is settled all the same, and its messages are published
+        except Exception:  # it is settled all the same, and its messages are published
             logger.exception("The history of key %s lacks this.", outcome.record.key_hash.hex)
-            return replace(outcome, error=error)
+            return replace(outcome, has_history=False)
         return outcome
 
     def _tell(
@@ -243,6 +243,12 @@ class SettlingAdminMixin(Mixin):
         for error, number in failed.items():
             said = f"{_n(number, 'record')} failed with {error}: look at the log, and at each."
             self.message_user(request, said, messages.ERROR)
+        if lacking := sum(not outcome.has_history for outcome in outcomes):
+            said = (
+                f"The history of {_n(lacking, 'record')} lacks this, for an error that is in the "
+                "log. The events have it."
+            )
+            self.message_user(request, said, messages.WARNING)
 
     def _tell_published(self, request: HttpRequest, done: Published) -> None:
         if done.published:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -146,6 +146,16 @@ def test_a_lease_that_was_renewed_after_it_was_shown_as_dead_is_not_forced(opera
     IdempotencyRecord.objects.update(lease_expires_at=alive)
     assert "the lease is alive" in said(operator.confirm(asked, force="on"))[0]
     assert the_record().state == "running"
+
+
+def test_force_is_offered_only_where_it_does_something(operator):
+    force = 'name="force"'
+    dead, alive = running(lapsed=True), running(lapsed=False)
+    assert force not in operator.press("release", dead).content.decode()
+    assert (
+        force not in operator.confirm(operator.press("release", dead), reason="").content.decode()
+    )
+    assert force in operator.choose("release", dead, alive).content.decode()
 
 
 def test_only_what_is_forgotten_is_purged(operator):
@@ -289,6 +299,19 @@ def test_the_reason_is_in_the_history_of_the_record(operator):
     address = reverse(f"{RECORDS}_history", args=[record.pk])
     history = operator.client.get(address).content.decode()
     assert "It happened: &lt;b&gt;seen&lt;/b&gt; there" in history
+
+
+def test_what_is_settled_is_not_said_to_have_failed_for_want_of_a_history(operator, monkeypatch):
+    def log_actions(*args, **kwargs):
+        raise DatabaseError("full")
+
+    monkeypatch.setattr(LogEntry.objects, "log_actions", log_actions)
+    done = operator.confirm(operator.press("it_happened", doubt()))
+    assert said(done) == [
+        "It happened: 1 record.",
+        "The history of 1 record lacks this, for an error that is in the log. The events have it.",
+    ]
+    assert the_record().state == "succeeded"
 
 
 def hide(field, text):
