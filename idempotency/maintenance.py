@@ -79,8 +79,12 @@ def sweep(
         dry_run: Count what would be put in doubt, asked about and published, and do none of it.
             What an answer would change is not known.
         progress: Called after each of these with the number of those done so far.
+
+    Raises:
+        InsideTransaction: A transaction is open that is not ours; nothing was changed.
     """
     using = using or conf().DATABASE
+    storage_for(using).refuse_foreign_transaction()
     tally = _Tally(progress)
     if dry_run:
         return _rehearsed(using, tally)
