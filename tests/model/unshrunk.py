@@ -5,6 +5,6 @@ import os
 
 from hypothesis import Phase, settings
 
-os.environ.setdefault("MODEL_EXAMPLES", "300")
+os.environ.setdefault("MODEL_EXAMPLES", "1500")
 settings.register_profile("unshrunk", phases=[Phase.generate], database=None)
 settings.load_profile("unshrunk")

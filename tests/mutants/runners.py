@@ -239,7 +239,7 @@ MUTANTS = [
     Mutant(
         "let the heartbeat write the row that is being settled",
         "leased.py",
-        "                self.storage.hold(claim)\n",
+        "            self.storage.hold(self._held)\n",
         "",
         f"{LEASED} -k repeatable_read",
     ),

@@ -154,7 +154,7 @@ MUTANTS = [
     Mutant(
         "tell of a lost lease when it was the reply that was lost",
         "leased.py",
-        "return self.is_resent and self.storage.has_ended(self._held, state)",
+        "return is_resent and self.storage.has_ended(self._held, state)",
         "return False",
         "tests/faults/test_lost_replies.py -k end_whose_reply",
     ),
