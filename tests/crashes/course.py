@@ -52,6 +52,7 @@ class Course:
         self._struck = threading.Event()
         wire.meet = lambda name: self._meet(Point(name, is_message=True)) != "cut"
         self._fork = Fork(deliver, situation.name, work, self._database())
+        self.pid = self._fork.pid
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -108,15 +109,23 @@ class Course:
         self._released.set()
 
     def finish(self) -> None:
-        """Wait for its end, and until the server has noticed it. May be called twice."""
+        """Wait for its end, and until the server has noticed it."""
         self._released.set()
-        while self._reader.is_alive():
-            assert self._news.get(timeout=PATIENCE) == "ended"
-            self._reader.join()
-        self._fork.end()
-        self._wire.meet = None
-        self._wire.forget()
+        assert self._news.get(timeout=PATIENCE) == "ended"
+        self.end()
         wait_until(lambda: not self.backends(), "the connections of the delivery to end")
+
+    def end(self) -> None:
+        """Leave nothing of it behind, wherever it is: held, frozen, or dead. May be called twice.
+
+        A frozen process that is left would be waited for when this one ends, and for ever.
+        """
+        if not self._fork.line.closed:
+            self.kill()
+            self._reader.join()
+            self._fork.end()
+            self._wire.meet = None
+            self._wire.forget()
 
     def kill(self) -> None:
         self._fork.kill()

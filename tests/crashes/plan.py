@@ -41,9 +41,10 @@ class Recorder:
             work = self.work(f"{situation.name} unstruck")
             situation.before(work)
             course = Course(situation, work, self.wire, number=0)
-            held = course.is_held()
-            course.finish()
-            assert not held
+            try:
+                assert not course.is_held()
+            finally:
+                course.end()
             self._known[situation.name] = course.points
         return self._known[situation.name]
 

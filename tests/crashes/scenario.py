@@ -10,17 +10,27 @@ from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyEvent, ParkedMessage
 from idempotency.resolution import allow_again, resolve
 from idempotency.states import State
+from idempotency.testing.watching import BEFORE_EFFECT
 from tests.crashes.child import answer_of
 from tests.crashes.course import Course, Point
 from tests.crashes.faults import Again, Fault, Phase, phase
 from tests.crashes.plan import Strike
-from tests.crashes.situations import Situation, Work, hashed, let_lapse, verdict_of
+from tests.crashes.situations import (
+    Situation,
+    Work,
+    hashed,
+    let_lapse,
+    line_and_settling,
+    verdict_of,
+)
 from tests.harness.wire import Wire
 from tests.jobs.models import Effect
 
 #: Deliveries after the fault, at most, until the job has succeeded.
 BOUND = 6
 SUCCESS = ("ran", "replayed")
+#: By these, Celery keeps the message.
+COMES_AGAIN = ("AlreadyRunning", "LeaseLost", "TransactionLost")
 DEAD = "is dead"
 
 
@@ -63,7 +73,7 @@ class Scenario:
         except AssertionError as broken:
             raise AssertionError(f"{self}: {broken}") from broken
         finally:
-            course.finish()
+            course.end()
 
     def __str__(self) -> str:
         point = self.points[-1].name if self.points else "?"
@@ -101,7 +111,8 @@ class Scenario:
         says = course.answer or DEAD
         self._check_answer(says)
         if self.fault is Fault.EXCEPTION and self._state() is State.IN_DOUBT:
-            assert self._parked() or not self._is_in_body(), "a doubt, and its message is lost"
+            is_kept = self._parked() or says in COMES_AGAIN or not self._has_come_to_its_body()
+            assert is_kept, "a doubt, and its message is lost"
         # What it said before SIGKILL was heard by nobody.
         return DEAD if self.fault is Fault.SIGKILL else says
 
@@ -110,8 +121,9 @@ class Scenario:
             let_lapse(self.work)
         return self._deliver()
 
-    def _is_in_body(self) -> bool:
-        return self.phase in (Phase.BEFORE_EFFECT, Phase.AFTER_EFFECT)
+    def _has_come_to_its_body(self) -> bool:
+        assert self.points is not None
+        return any(point.name == BEFORE_EFFECT for point in self.points)
 
     def _deliver(self) -> str:
         answer = answer_of(self.situation.name, replace(self.work, is_first=False))
@@ -161,6 +173,8 @@ class Scenario:
         elif answer == "InDoubt":
             assert self._state() is State.IN_DOUBT, f"in doubt, and the record is {self._state()}"
             assert self._parked(), "in doubt, and its message is lost"
+        if answer == "ran" and self.situation.body is line_and_settling:
+            assert self._rows == 1, "it has settled, and the row of its settlement is not there"
         self._check_never()
 
     def _check_never(self) -> None:

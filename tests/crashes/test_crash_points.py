@@ -14,11 +14,13 @@ from django.db import connection
 from idempotency import parking
 from idempotency.testing.watching import steps
 from tests.crashes import outcomes
+from tests.crashes.course import Course
 from tests.crashes.faults import Fault
 from tests.crashes.outcomes import Outcome
 from tests.crashes.plan import IS_FULL, Recorder
 from tests.crashes.scenario import Scenario
 from tests.crashes.situations import PUBLISHED, SITUATIONS, Files
+from tests.harness.waiting import wait_until
 from tests.harness.wire import Wire
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -68,6 +70,14 @@ def compare(job, fault, observed):
     published = {each for each in outcomes.read() if (each.job, each.fault) == (job, fault)}
     assert not observed - published, "Not on the page. Write it again: python -m tests.crashes"
     assert not IS_FULL or published == observed, "On the page, and nothing comes to this any more"
+
+
+def test_a_delivery_that_is_frozen_does_not_outlive_a_test_that_fails(recorder):
+    course = Course(SITUATIONS["HOLD"], recorder.work("frozen"), recorder.wire, number=1)
+    assert course.is_held()
+    course.freeze()
+    course.end()
+    wait_until(lambda: not Path(f"/proc/{course.pid}").exists(), "the process to be gone")
 
 
 def test_every_step_of_the_storage_is_met(recorder):
