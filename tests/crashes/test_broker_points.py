@@ -40,10 +40,10 @@ class Killer:
         self._queue, self._gates = queue, gates
         self._number = itertools.count()
         self._goal = 0
-        self.start()
 
     def start(self):
         log = self._gates.directory / f"worker{next(self._number)}.log"
+        self._before = len(self._gates.arrivals(GATE))
         self._worker = Victim(self._queue.name, self._gates, log=log)
         self._worker.wait_ready()
 
@@ -54,13 +54,21 @@ class Killer:
 
     def kill(self, is_over):
         """Kill it at its point, and start another; False when all was over without it."""
-        wait_until(lambda: self._is_there() or is_over(), "the point, or the end", seconds=60)
+
+        def is_done():
+            return is_over() and self._is_between_steps()
+
+        wait_until(lambda: self._is_there() or is_done(), "the point, or the end", seconds=60)
         if not self._is_there():
             return False
         self._worker.kill()
         self._gates.open(GATE)
         self.start()
         return True
+
+    def _is_between_steps(self):
+        """The broker has its acknowledgement a moment before the worker is behind it."""
+        return (len(self._gates.arrivals(GATE)) - self._before) % 2 == 0
 
     def _is_there(self):
         return len(self._gates.arrivals(GATE)) >= self._goal
@@ -72,8 +80,11 @@ class Killer:
 @pytest.fixture
 def killer(queue, gates):
     killer = Killer(queue, gates)
-    yield killer
-    killer.end()
+    try:
+        killer.start()
+        yield killer
+    finally:
+        killer.end()
 
 
 def test_a_worker_killed_around_its_result_and_its_ack_leaves_one_effect(killer, queue):
