@@ -66,12 +66,6 @@ class Servers:
         sync = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
         wait_until(lambda: ask(self.primary, sync), "the standby to be synchronous")
 
-    def wait_until_followed(self, standby: Copy) -> None:
-        """Wait until the standby shows all that is committed."""
-        [(now,)] = rows(self.primary, "SELECT pg_current_wal_flush_lsn()::text")
-        behind = f"SELECT pg_last_wal_replay_lsn() >= '{now}'"
-        wait_until(lambda: ask(standby, behind), "the standby to catch up")  # type: ignore[arg-type]
-
     def _state(self) -> Path:
         return self._stack.enter_context(throwaway_state())
 
