@@ -65,6 +65,8 @@ class Storage(ABC):
         connection = self.connection
         if self.in_test_case:
             return
+        if connection.autocommit and not connection.in_atomic_block:
+            self._forget_lost_connection()
         if not connection.in_atomic_block and not connection.get_autocommit():
             raise ManualCommit(
                 f"The connection {self.using!r} is in manual commit mode (AUTOCOMMIT is False), so "
@@ -76,6 +78,13 @@ class Storage(ABC):
                 "committed or lost with it. Call this outside of atomic() (for a view under "
                 "ATOMIC_REQUESTS: @transaction.non_atomic_requests)."
             )
+
+    def _forget_lost_connection(self) -> None:
+        """Somebody has met its loss, and went on. Nothing is open on it any more, and it would
+        look as if something were."""
+        raw = self.connection.connection
+        if raw is not None and self.is_broken(raw):
+            self.connection.close()
 
     @contextmanager
     def transaction(self, *, joined: bool = False) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -119,6 +120,21 @@ def test_a_connection_lost_before_a_settling_block_begins_is_no_doubt(place, lin
 
 
 @pytest.mark.parametrize("step", ["mark", "settle"])
+def test_a_lost_connection_that_the_body_has_met_already_is_no_open_transaction(step, line):
+    def body():
+        if step == "settle":
+            current_attempt().effect_begins()
+        line.cut(before="jobs_effect")
+        with suppress(DatabaseError):
+            effects()
+        current_attempt().effect_begins() if step == "mark" else settle()
+        return "settled"
+
+    assert once(body, policy=MARKED).result == "settled"
+    assert the_record().state == "succeeded"
+
+
+@pytest.mark.parametrize("step", ["mark", "settle"])
 def test_a_database_that_is_away_for_a_while_is_waited_for(step, line):
     def away():
         line.go_down()
@@ -138,6 +154,15 @@ def test_a_database_that_is_away_for_a_while_is_waited_for(step, line):
 
     assert once(body, policy=MARKED).result == "settled"
     assert the_record().state == "succeeded"
+
+
+@pytest.mark.parametrize("policy", [None, HOLD])
+def test_a_call_after_a_lost_connection_that_somebody_has_met_begins_on_a_new_one(policy, line):
+    line.cut(before="jobs_effect")
+    with suppress(DatabaseError):
+        effects()
+    assert once(**({"policy": policy} if policy else {})).result == "effect"
+    assert effects() == 1
 
 
 SLOW_COMMIT = """

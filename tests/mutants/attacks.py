@@ -87,4 +87,11 @@ MUTANTS = [
         "self.storage.refuse_foreign_transaction()",
         f"{FAULTS} -k away_for_a_while",
     ),
+    Mutant(
+        "attack: take a lost connection for an open transaction",
+        "storage/base.py",
+        "            self._forget_lost_connection()\n",
+        "            pass\n",
+        f"{FAULTS} -k somebody_has_met",
+    ),
 ]
