@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from psycopg.conninfo import conninfo_to_dict
 
 from idempotency.storage import postgresql
-from tests.interleavings.actors import DEATHS, Fate, point
+from tests.interleavings.actors import DEATHS, Fate, is_local, point
 from tests.interleavings.explorer import BrokenPromise, Choice, explore, play
 from tests.interleavings.situation import Situation
 from tests.interleavings.situations import HELD_MARKED, SITUATIONS, WRITES
@@ -75,6 +75,23 @@ def test_each_message_to_the_server_is_a_point(act, proxy, monkeypatch):
     first_words = [message.split()[0] for message in seen if "pg_blocking_pids" not in message]
     assert [message.split()[0] for message in sent] == first_words
     assert len(first_words) >= 4
+
+
+@pytest.mark.parametrize(
+    ("message", "is_unseen"),
+    [
+        ("BEGIN", True),
+        ("BEGIN; SELECT now(), pg_try_advisory_xact_lock(1)", False),
+        ("INSERT INTO idempotency_event (kind) VALUES ($1)", True),
+        ("INSERT INTO idempotency_event (kind) VALUES ($1); COMMIT", False),
+        ("SELECT set_config('lock_timeout', '1000ms', true)", True),
+        ("SELECT set_config('lock_timeout', '1000ms', true); COMMIT", False),
+        ("SELECT now(), pg_try_advisory_xact_lock(1); SELECT 1 FROM idempotency_record", False),
+    ],
+)
+def test_a_message_with_two_statements_is_seen_whatever_the_first_one_is(message, is_unseen):
+    connection.ensure_connection()
+    assert is_local(message, connection.connection) is is_unseen
 
 
 def lock(number):
