@@ -1,5 +1,6 @@
 """What breaks a careless commit: notes that come late, locks that collide or do not exclude."""
 
+import itertools
 import threading
 from contextlib import suppress
 from datetime import timedelta
@@ -14,7 +15,7 @@ from psycopg import connect
 
 from idempotency import Leased, OnDoubt, execute
 from idempotency.attempts import Delivery
-from idempotency.calls import Call
+from idempotency.calls import Call, Outcome
 from idempotency.digests import digest
 from idempotency.exceptions import AlreadyRunning
 from idempotency.execution import run
@@ -188,6 +189,17 @@ def test_two_keys_with_one_lock_are_busy_for_each_other_and_nothing_else(monkeyp
         once(key="other")
     assert once(key="other").replayed is False
     assert (effects(), IdempotencyRecord.objects.count()) == (2, 2)
+
+
+def test_with_the_lock_lost_a_transaction_gives_way_to_the_claim_of_its_key(monkeypatch):
+    numbers = itertools.count()
+    monkeypatch.setattr(Key, "lock_numbers", property(lambda key: (next(numbers),)))
+    gate = Gate()
+    with gate.held(lambda: once(lambda: [effect("transactional"), gate.pass_()])) as overtaken:
+        assert once(lambda: effect("leased"), policy=HOLD).replayed is False
+        gate.open()
+        assert overtaken.result() == Outcome("leased", replayed=True)
+    assert (effects("transactional"), effects("leased")) == (0, 1)
 
 
 def test_a_body_cannot_give_the_lock_of_its_key_away():
