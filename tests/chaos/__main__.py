@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ def main() -> int:
     except (CannotRun, OSError, RuntimeError) as error:
         sys.stderr.write(f"\nThe storm could not be blown: {error}\n")
         return COULD_NOT_RUN
+    except Exception:  # Python's own status of it would say that a promise was broken
+        traceback.print_exc()
+        return COULD_NOT_RUN
 
 
 def _run(order: Order) -> bool:
@@ -86,7 +90,12 @@ def _run(order: Order) -> bool:
         django.setup()
         from tests.chaos.play import play
 
-        is_kept = play(state, stage, order)
+        try:
+            is_kept = play(state, stage, order)
+        except Exception:
+            kept.append(state)
+            sys.stderr.write(f"\nLogs, journal and databases are kept in {state}\n")
+            raise
         if not is_kept:
             kept.append(state)
     return is_kept

@@ -69,19 +69,26 @@ class Faults:
             self._strike_blindly(fault)
 
     def _strike_blindly(self, fault: str) -> None:
+        if fault == "kill process":
+            self._kill_a_process()
+            return
         worker = self._chance.choice(self._stage.workers)
         pids = [pid for pid in list(self.journal.running) if worker.owns(pid)]
-        if fault == "kill process":
-            if not pids:
-                return
-            pids = [self._chance.choice(pids)]
-            with suppress(ProcessLookupError):
-                os.kill(pids[0], signal.SIGKILL)
         self._count(f"{fault} whatever it does", [self.journal.running.get(pid) for pid in pids])
         if fault == "kill worker":
             self._stage.kill_worker(worker)
         elif fault == "freeze worker":
             self._stage.freeze(worker.pid, group=True)
+
+    def _kill_a_process(self) -> None:
+        self.journal.follow()
+        alive = self._stage.worker_of
+        running = {pid: key for pid, key in list(self.journal.running.items()) if alive(pid)}
+        if running:
+            pid = self._chance.choice(list(running))
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self._count("kill process whatever it does", [running[pid]])
 
     def _noted(self, fault: str, key: str, pid: int) -> None:
         self._count(fault, [key])

@@ -160,7 +160,7 @@ class Stage:
         self.postgresql.start()
 
     def end_a_backend(self, number: float) -> bool:
-        """End one session of a worker, chosen by a number between 0 and 1."""
+        """End one session, chosen by a number between 0 and 1."""
         with psycopg.connect(self.postgresql.url, autocommit=True) as connection:
             query = (
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"

@@ -26,6 +26,8 @@ TICK = 0.05
 START_SECONDS = 120
 SECONDS_BETWEEN_SWEEPS = 15  # a delivery shall find most lapsed claims first
 SECONDS_BETWEEN_LOOKS = 2
+#: Without a line in the journal while it blows; a broker on a busy machine is away for a while.
+STUCK_SECONDS = 240
 #: Seconds without a line in the journal after which nothing more is to come.
 QUIET = 1.5
 
@@ -92,11 +94,15 @@ class Storm:
     def blow(self) -> None:
         """Publish, and let the faults strike, as long as was asked for, and until every fault that
         was drawn is ordered."""
-        self._began = time.monotonic()
+        self._began = since = time.monotonic()
         self.publisher.start()
-        share = 0.0
+        share, lines = 0.0, -1
         while share < 1 or self.publisher.has_orders:
             self._step(f"{share:4.0%} blown")
+            if self.journal.lines != lines:
+                lines, since = self.journal.lines, time.monotonic()
+            elif time.monotonic() - since > STUCK_SECONDS:
+                raise CannotRun(f"For {STUCK_SECONDS} seconds nothing has happened.")
             self.seconds = time.monotonic() - self._began
             share = self.measure.share(self.seconds, self.journal.deliveries)
             self.faults.strike_due(round(share * self.measure.kills * PER_KILL), self.publisher)
@@ -116,6 +122,7 @@ class Storm:
                 self._given_up |= expected
                 break
         self.calm_seconds = self.calm_seconds or time.monotonic() - began
+        connection.close()  # it may have been ended with the others, unseen
 
     def settle(self, seconds: float = 120) -> None:
         """End every doubt as an operator would, until none is left."""

@@ -1,6 +1,7 @@
 """What became of every intended effect: told by rows and journals, explained by records."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -153,8 +154,20 @@ def _left() -> Iterator[str]:
         yield f"{number} records exhausted"
     if number := ParkedMessage.objects.count():
         yield f"{number} messages parked"
+    if number := _locks_that_stay():
+        yield f"{number} advisory locks held"
+
+
+def _locks_that_stay(seconds: float = 10) -> int:
+    """How many are still held after a while: the sweeper may be looking at a record just now."""
+    deadline = time.monotonic() + seconds
+    while (number := _locks()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return number
+
+
+def _locks() -> int:
     with connection.cursor() as cursor:
         cursor.execute(LOCKS)
         [(number,)] = cursor.fetchall()
-        if number:
-            yield f"{number} advisory locks held"
+    return int(number)
