@@ -36,6 +36,8 @@ DEATHS = (Fate.DIES_BEFORE, Fate.DIES_AFTER)
 DEATH = DEATHS[:1]
 CUTS = (Fate.CUT_BEFORE, Fate.CUT_AFTER)
 
+_UUID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
+
 #: Letters of a message that are shown.
 SHORT = 60
 
@@ -196,4 +198,5 @@ def die() -> None:
 def _short(message: str) -> str:
     """Without what differs from key to key."""
     ends = " ... COMMIT" if len(message) > SHORT and message.endswith("COMMIT") else ""
-    return re.sub(r"-?\d+", "#", message)[:SHORT] + ends
+    same = _UUID.sub("#", message)
+    return re.sub(r"-?\d+", "#", same)[:SHORT] + ends

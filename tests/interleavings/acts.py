@@ -13,13 +13,13 @@ from uuid import UUID
 from idempotency import Leased, Verdict, current_attempt, parking
 from idempotency.attempts import Delivery
 from idempotency.calls import Call
-from idempotency.exceptions import NotInDoubt
+from idempotency.exceptions import ClaimAlive, NotInDoubt, NotRunning
 from idempotency.execution import run
 from idempotency.maintenance import purge, sweep
 from idempotency.models import IdempotencyRecord, Reason
 from idempotency.policies import Doubt, Policy
 from idempotency.querysets import Claim
-from idempotency.resolution import resolve
+from idempotency.resolution import release, resolve
 from idempotency.states import State
 from idempotency.storage import storage_for
 from tests.interleavings.actors import die, point
@@ -142,6 +142,14 @@ def look_and_resolve(scene: Scene, actor: int) -> None:
     verdict = Verdict.happened(scene.outside[0].actor) if happened else Verdict.did_not_happen()
     with suppress(NotInDoubt):
         resolve(doubt.key_hash, verdict, reason="The provider says so.", claim_id=doubt.claim_id)
+
+
+def release_the_dead(scene: Scene, actor: int) -> None:
+    """An operator who takes whoever holds the key for dead, if the app lets him."""
+    held = IdempotencyRecord.objects.filter(state=State.RUNNING).first()
+    if held is not None:
+        with suppress(NotRunning, ClaimAlive):
+            release(held.key_hash, reason="Its host is gone.", claim_id=held.claim_id)
 
 
 def asks(scene: Scene) -> Leased:

@@ -166,6 +166,9 @@ LEASED = (
         error=TimeoutError, last=1,
     ),
     leased("hold-marked-sweeper", HELD_MARKED, HELD_MARKED, acts.sweep_up, preemptions=1),
+    leased(
+        "hold-marked-release", HELD_MARKED, HELD_MARKED, acts.release_the_dead, preemptions=1,
+    ),
     leased("hold-marked-renewal", HELD_MARKED, HELD_MARKED, acts.renew),
     resolved("ask", ASKED, ASKED),
     resolved("ask-sweeper", ASKED, ASKED, acts.sweep_up),
