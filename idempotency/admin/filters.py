@@ -64,7 +64,11 @@ class ScopeFilter(admin.SimpleListFilter):
         return [(name, name) for name in sorted(names)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        return queryset.filter(scope=self.value()) if self.value() else queryset
+        scope = self.value()
+        if not scope:
+            return queryset
+        # PostgreSQL has no text with NUL in it.
+        return queryset.none() if "\0" in scope else queryset.filter(scope=scope)
 
 
 class AgeFilter(admin.SimpleListFilter):

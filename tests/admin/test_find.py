@@ -155,6 +155,11 @@ def test_a_filter_looks_through_a_window_and_the_page_says_so(admin_client, monk
     assert limit not in page(admin_client, "idempotencyrecord_changelist")
 
 
+def test_a_scope_that_no_record_can_have_finds_none(admin_client):
+    made()
+    assert listed(admin_client, scope="\0") == set()
+
+
 @pytest.mark.parametrize("state", ["bogus", "", ["failed", "succeeded"], ["failed", "bogus"]])
 def test_a_state_that_narrows_nothing_has_the_window_too(admin_client, monkeypatch, state):
     monkeypatch.setattr("idempotency.admin.base.BoundedChangeList.WINDOW", 1)
