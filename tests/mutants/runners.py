@@ -244,6 +244,14 @@ MUTANTS = [
         f"{LEASED} -k repeatable_read",
     ),
     Mutant(
+        "give up a settlement that met a lock",
+        "leased.py",
+        "                if self.storage.in_test_case:\n                    raise",
+        "                if self.storage.is_lock_timeout(error):\n"
+        "                    raise TransactionLost(str(error), key=self.hex)",
+        f"{LEASED} -k lock_timeout",
+    ),
+    Mutant(
         "return when busy",
         "decorators.py",
         "                answer = delivery.answer(",
