@@ -124,8 +124,9 @@ class _Resolve(Operation):
     def fitting(self, records: RecordQuerySet) -> RecordQuerySet:
         return records.resolvable()
 
+    @abstractmethod
     def verdict(self, **data: Any) -> Verdict:
-        raise NotImplementedError
+        """What the operator said has become of the effect."""
 
     def settle(self, seen: IdempotencyRecord, *, is_live: bool, by: str, **data: Any) -> bool:
         resolve(

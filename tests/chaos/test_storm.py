@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +18,7 @@ from tests.chaos import __main__ as program
 from tests.chaos.deck import CARDS, cards
 from tests.example.test_demo import alive, descendants, state_of
 from tests.harness.brokers import RabbitMQ
+from tests.harness.waiting import wait_until
 
 #: Each storm has the machine for itself, as far as that can be had.
 pytestmark = pytest.mark.xdist_group("storms")
@@ -98,10 +98,8 @@ def test_stopped_in_the_middle_it_leaves_no_process_and_no_data():
     assert process.returncode == 128 + signal.SIGINT
     assert "No process and no data are left." in rest
     assert not state.exists()
-    deadline = time.monotonic() + 10  # pool processes were killed, and must be reaped by others
-    while left := alive(processes):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    # Pool processes were killed, and must be reaped by others.
+    wait_until(lambda: not alive(processes), "every process to end")
 
 
 @pytest.mark.parametrize(
