@@ -14,7 +14,7 @@ def ago(**span):
     return timezone.now() - timedelta(**span)
 
 
-def made(state="succeeded", **columns):
+def made(state="succeeded", using="default", **columns):
     """A record. One in doubt is never born as such: it was running."""
     settled = state in ("succeeded", "failed")
     columns = {
@@ -28,11 +28,12 @@ def made(state="succeeded", **columns):
     } | columns
     is_doubt = state == "in_doubt"
     born = {"state": "running", "lease_expires_at": ago()} if is_doubt else {"state": state}
-    record = IdempotencyRecord.objects.create(**(columns | born))
+    records = IdempotencyRecord.objects.using(using)
+    record = records.create(**(columns | born))
     if is_doubt:
         lease = {"lease_expires_at": columns["lease_expires_at"]}
-        IdempotencyRecord.objects.filter(pk=record.pk).update(state=state, **lease)
-    return IdempotencyRecord.objects.with_clock().get(pk=record.pk)
+        records.filter(pk=record.pk).update(state=state, **lease)
+    return records.with_clock().get(pk=record.pk)
 
 
 def leased():
@@ -51,9 +52,9 @@ def event(record, kind, using="default", **columns):
     return IdempotencyEvent.objects.using(using).create(kind=kind, **(about | columns))
 
 
-def parked(record, reason="in_doubt", **columns):
+def parked(record, reason="in_doubt", using="default", **columns):
     about = {"key_hash": record.key_hash, "task_id": str(uuid4()), "message": '{"task": "ship"}'}
-    return ParkedMessage.objects.create(reason=reason, **(about | columns))
+    return ParkedMessage.objects.using(using).create(reason=reason, **(about | columns))
 
 
 def night():

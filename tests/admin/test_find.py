@@ -230,7 +230,7 @@ def test_a_quiet_night_is_said_to_be_one(admin_client):
 
 
 def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypatch):
-    monkeypatch.setattr("idempotency.admin.attention.CAP", 2)
+    monkeypatch.setattr("idempotency.statistics.CAP", 2)
     for hours in (5, 4, 3, 2):
         made("failed", created_at=ago(hours=hours))
     shown = " ".join(page(admin_client, "idempotencyrecord_changelist").split())

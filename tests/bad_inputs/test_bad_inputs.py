@@ -85,9 +85,8 @@ def test_a_key_that_is_a_secret_is_written_nowhere(caplog):
 
 def test_the_clock_of_a_worker_decides_nothing():
     """Leases and expiry are judged by the database's clock; only the age of a message that is
-    deferred, hours against ``DEFER_FOR``, is read from the worker's, and an age that people are
-    shown."""
+    deferred, hours against ``DEFER_FOR``, is read from the worker's."""
     clocks = ("timezone.now(", "datetime.now(", "time.time(", "utcnow(")
     sources = Path(idempotency.__file__).parent.rglob("*.py")
     readers = {path.name for path in sources if any(clock in path.read_text() for clock in clocks)}
-    assert readers == {"celery.py", "attention.py"}
+    assert readers == {"celery.py"}

@@ -136,7 +136,7 @@ MUTANTS = [
     ),
     Mutant(
         "operator: say the newest where the oldest waits",
-        "admin/attention.py",
+        "statistics.py",
         'rows.order_by("id")[: CAP + 1]',
         'rows.order_by("-id")[: CAP + 1]',
         f"{FIND} -k count_that_is_cut",
@@ -144,7 +144,7 @@ MUTANTS = [
     Mutant(
         "operator: say a count that is cut as if it were whole",
         "admin/attention.py",
-        "'+' if is_cut or number > CAP else ''",
+        "'+' if found.is_cut else ''",
         "''",
         f"{FIND} -k count_that_is_cut",
     ),

@@ -8,7 +8,7 @@ from django.utils import timezone
 from idempotency import execute
 from idempotency.events import PER_MINUTE
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
-from idempotency.statistics import Rate, redelivery_rates
+from idempotency.statistics import Rate, redelivery_rates, traffic
 from tests.harness.workers import kill_child
 from tests.jobs.tasks import next_step, transactional
 
@@ -57,6 +57,15 @@ def test_duplicates_of_a_worker_are_counted_by_scope(worker, queue, gates):
             is_lower_bound=False,
         ),
     ]
+    # Another way of counting comes to the same.
+    numbers = {
+        scope.name: (scope.deliveries, scope.duplicates.total(), scope.redelivered)
+        for scope in traffic("default").scopes
+    }
+    assert numbers == {
+        "tests.jobs.tasks.next_step": (1, 0, 0),
+        "tests.jobs.tasks.transactional": (5, 2, 1),
+    }
 
 
 def test_a_message_that_waited_for_its_key_is_one_duplicate(worker, queue, gates):
