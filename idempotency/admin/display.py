@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
@@ -47,6 +48,11 @@ def look_of(record: IdempotencyRecord) -> Look:
     if record.state == State.RUNNING and has_lapsed(record, record.seen_at):
         return LOOKS["lapsed"]
     return LOOKS[record.state]
+
+
+def grouped(number: int) -> str:
+    """A number as the reader's language writes it: ``10,000``."""
+    return number_format(number, force_grouping=True)
 
 
 def badge(look: Look) -> SafeString:

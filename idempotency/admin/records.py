@@ -13,7 +13,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from idempotency.admin.attention import attention
-from idempotency.admin.base import BoundedChangeList, ReadOnlyAdminMixin
+from idempotency.admin.base import BoundedChangeList
+from idempotency.admin.dashboard import DashboardAdminMixin
 from idempotency.admin.display import LOOKS, Text, badge, breakable, copyable, detailed, look_of
 from idempotency.admin.filters import (
     AgeFilter,
@@ -38,7 +39,7 @@ class RecordChangeList(BoundedChangeList):
         return super().get_queryset(request, *args, **kwargs).defer("result", "error_message")
 
 
-class RecordAdminMixin(ReadOnlyAdminMixin):
+class RecordAdminMixin(DashboardAdminMixin):
     """The records: found, and understood. Mix it with any ``ModelAdmin``."""
 
     list_display = ["shown_state", "shown_job", "shown_attempt", "shown_made", "shown_end"]

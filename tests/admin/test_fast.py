@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from idempotency import jobs
+from idempotency import jobs, statistics
 from idempotency.admin import base, search
 from idempotency.models import IdempotencyRecord
 from tests.admin.records import event, made, parked
@@ -85,6 +85,7 @@ def month(monkeypatch):
     """A month of records, and windows as small against it as ours are against ten million."""
     monkeypatch.setattr(base.BoundedChangeList, "WINDOW", 2_000)
     monkeypatch.setattr(search, "NEWEST", 500)
+    monkeypatch.setattr(statistics, "STRETCH", 25)
     monkeypatch.setattr(jobs, "all_jobs", lambda: dict.fromkeys(f"shop.{n}" for n in range(7)))
     with connection.cursor() as cursor:
         cursor.execute(FILL)
@@ -94,6 +95,7 @@ def test_no_page_reads_a_table_to_its_end(admin_client, month):
     seen = set()
     pages = {
         **{what: ("idempotencyrecord_changelist", query) for what, query in ADDRESSES.items()},
+        "the dashboard": ("dashboard", {}),
         "events": ("idempotencyevent_changelist", {}),
         "events of a kind": ("idempotencyevent_changelist", {"kind__exact": "failed"}),
         "events of a key": ("idempotencyevent_changelist", {"q": "c4ca4238"}),
@@ -137,13 +139,17 @@ def test_the_number_of_statements_does_not_grow_with_the_rows(admin_client, quer
     asked(admin_client, "idempotencyrecord_change", row.pk)  # Django remembers content types
     counts = [asked(admin_client, "idempotencyrecord_changelist", **query)[1]]
     page = [asked(admin_client, "idempotencyrecord_change", row.pk)[1]]
+    numbers = [asked(admin_client, "dashboard")[1]]
     for _ in range(9):
         fill()
         event(row, "deferred")
         parked(row)
     counts.append(asked(admin_client, "idempotencyrecord_changelist", **query)[1])
     page.append(asked(admin_client, "idempotencyrecord_change", row.pk)[1])
+    numbers.append(asked(admin_client, "dashboard")[1])
     assert len(set(counts)) == 1, counts
+    assert len(set(numbers)) == 1, numbers
     assert len(set(page)) == 1, page
     assert counts[0] <= 17
     assert page[0] <= 8
+    assert numbers[0] <= 15
