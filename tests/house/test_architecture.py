@@ -73,6 +73,7 @@ def test_each_import_contract_breaks_when_it_is_violated(tmp_path):
         "idempotency/admin/base.py": "import idempotency.admin.records",
         "idempotency/keys.py": "import notifications.models",
         "idempotency/results.py": "import kombu",
+        "idempotency/attempts.py": "import prometheus_client",
         "idempotency/resolution.py": "import psycopg",
         "notifications/mail.py": "import idempotency.execution",
     }

@@ -1,0 +1,15 @@
+"""The tests' app, as a project's own: in its ``ready()`` the metrics are connected."""
+
+import os
+
+from django.apps import AppConfig
+
+
+class JobsConfig(AppConfig):
+    name = "tests.jobs"
+
+    def ready(self) -> None:
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            from idempotency.contrib import prometheus  # `make bare` has no library for it
+
+            prometheus.connect()
