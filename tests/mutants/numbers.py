@@ -1,0 +1,102 @@
+"""The numbers: counted at the end of the primary key, drawn, and told to those who collect them."""
+
+from tests.mutants import Mutant
+
+TRAFFIC = "tests/operations/test_traffic.py"
+DASHBOARD = "tests/admin/test_dashboard.py"
+PROMETHEUS = "tests/contrib/test_prometheus.py"
+OPENTELEMETRY = "tests/contrib/test_opentelemetry.py"
+
+MUTANTS = [
+    Mutant(
+        "numbers: take a long transaction for the end of the period",
+        "storage/tails.py",
+        "since = seconds + LONGEST.total_seconds()",
+        "since = seconds",
+        f"{TRAFFIC} -k transaction_that_was_long",
+    ),
+    Mutant(
+        "numbers: count what is older than the period",
+        "storage/tails.py",
+        "     WHERE {at} >= {begin}\n",
+        "",
+        f"{TRAFFIC} -k its_hour",
+    ),
+    Mutant(
+        "numbers: count a sample as if it were all",
+        "storage/tails.py",
+        "int(number) * weight)",
+        "int(number))",
+        f"{TRAFFIC} -k is_estimated",
+    ),
+    Mutant(
+        "numbers: read a table to its end",
+        "storage/tails.py",
+        "WHERE id > stretch.low AND id <= stretch.low + %(stretch)s::bigint",
+        "WHERE id + 0 > stretch.low AND id + 0 <= stretch.low + %(stretch)s::bigint",
+        "tests/admin/test_fast.py -k to_its_end",
+    ),
+    Mutant(
+        "numbers: see the purge lag at the head of the table only",
+        "statistics.py",
+        "range(low, high, STRETCH * weight)",
+        "range(low, low + 1, STRETCH * weight)",
+        f"{TRAFFIC} -k short_retention",
+    ),
+    Mutant(
+        "numbers: show them to whoever is logged in",
+        "admin/dashboard.py",
+        "        if not self.has_view_permission(request):",
+        "        if False:",
+        f"{DASHBOARD} -k may_not_see",
+    ),
+    Mutant(
+        "numbers: count in the default database",
+        "admin/dashboard.py",
+        "using = self.get_queryset(request).db",
+        'using = "default"',
+        f"{DASHBOARD} -k settings_name",
+    ),
+    Mutant(
+        "numbers: leave a drawing without words",
+        "templates/admin/idempotency/dashboard/chart.html",
+        "{{ bar.hours }}: {{ bar.number }}{% if not forloop.last %}; {% endif %}",
+        "",
+        f"{DASHBOARD} -k in_words",
+    ),
+    Mutant(
+        "numbers: make a series of every scope",
+        "contrib/measures.py",
+        "if len(_scopes) >= MOST_SCOPES:",
+        "if False:",
+        f"{PROMETHEUS} -k without_end",
+    ),
+    Mutant(
+        "numbers: leave the connection of a scrape open",
+        "contrib/measures.py",
+        "        if not was_open:",
+        "        if False:",
+        f"{PROMETHEUS} -k as_it_was",
+    ),
+    Mutant(
+        "numbers: let a database that is away hide the counters",
+        "contrib/measures.py",
+        "    except (DatabaseError, InterfaceError):",
+        "    except InterfaceError:",
+        f"{PROMETHEUS} -k away",
+    ),
+    Mutant(
+        "numbers: put the key's hash among the labels",
+        "contrib/prometheus.py",
+        'labels = (scope_label(about["scope"]), outcome)',
+        'labels = (about["key_hash"].hex, outcome)',
+        f"{PROMETHEUS} -k no_key_becomes",
+    ),
+    Mutant(
+        "numbers: tell a span the outcome of nothing",
+        "contrib/opentelemetry.py",
+        '    span.set_attribute("idempotency.outcome", outcome)\n',
+        "",
+        f"{OPENTELEMETRY} -k span_of_a_delivery",
+    ),
+]
