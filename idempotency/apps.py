@@ -4,13 +4,14 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class IdempotencyConfig(AppConfig):
     """``INSTALLED_APPS = [..., "idempotency"]``."""
 
     name = "idempotency"
-    verbose_name = "Idempotency"
+    verbose_name = _("Idempotency")
 
     def ready(self) -> None:
         import_module("idempotency.checks")

@@ -9,6 +9,7 @@ from uuid import UUID
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from idempotency.attempts import provider_key
 from idempotency.querysets import RecordQuerySet
@@ -22,37 +23,60 @@ class IdempotencyRecord(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    key_hash = models.UUIDField(help_text="128 bits of SHA-256 or HMAC-SHA-256.")
-    scope = models.TextField(help_text="What keys are unique within.")
-    key = models.TextField(null=True, help_text="Readable form, kept when STORE_KEY is set.")
-    fingerprint = models.UUIDField(null=True, help_text="Hash of what the key does not touch.")
-    state = models.TextField(choices=State.choices)
-    attempt = models.PositiveIntegerField(help_text="How often the key was claimed.")
-    generation = models.PositiveIntegerField(default=1, help_text="Grows by allow again.")
-    claim_id = models.UUIDField(null=True, help_text="Fencing token, random for every claim.")
-    policy = models.TextField(null=True, help_text="What a doubt meant when the claim was made.")
-    owner = models.TextField(null=True, help_text="host:pid of the last claim.")
-    task_id = models.TextField(null=True)
-    result = models.TextField(null=True, help_text="JSON text. NULL: no result is stored.")
-    error_class = models.TextField(null=True)
-    error_message = models.TextField(null=True)
-    created_at = models.DateTimeField(db_default=Now())
-    claimed_at = models.DateTimeField(null=True, help_text="NULL: when it was created.")
-    effect_begun_at = models.DateTimeField(null=True)
+    key_hash = models.UUIDField(_("key hash"), help_text=_("128 bits of SHA-256 or HMAC-SHA-256."))
+    scope = models.TextField(_("scope"), help_text=_("What keys are unique within."))
+    key = models.TextField(
+        _("key"), null=True, help_text=_("Readable form, kept when STORE_KEY is set.")
+    )
+    fingerprint = models.UUIDField(
+        _("fingerprint"), null=True, help_text=_("Hash of what the key does not touch.")
+    )
+    state = models.TextField(_("state"), choices=State.choices)
+    attempt = models.PositiveIntegerField(
+        _("attempt"), help_text=_("How often the key was claimed.")
+    )
+    generation = models.PositiveIntegerField(
+        _("generation"), default=1, help_text=_("Grows by allow again.")
+    )
+    claim_id = models.UUIDField(
+        _("claim id"), null=True, help_text=_("Fencing token, random for every claim.")
+    )
+    policy = models.TextField(
+        _("policy"), null=True, help_text=_("What a doubt meant when the claim was made.")
+    )
+    owner = models.TextField(_("owner"), null=True, help_text=_("host:pid of the last claim."))
+    task_id = models.TextField(_("task id"), null=True)
+    result = models.TextField(
+        _("result"), null=True, help_text=_("JSON text. NULL: no result is stored.")
+    )
+    error_class = models.TextField(_("error class"), null=True)
+    error_message = models.TextField(_("error message"), null=True)
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+    claimed_at = models.DateTimeField(
+        _("claimed at"), null=True, help_text=_("NULL: when it was created.")
+    )
+    effect_begun_at = models.DateTimeField(_("effect begun at"), null=True)
     repeat_until = models.DateTimeField(
-        null=True, help_text="When the provider forgets the provider key. NULL: never."
+        _("repeat until"),
+        null=True,
+        help_text=_("When the provider forgets the provider key. NULL: never."),
     )
     lease_expires_at = models.DateTimeField(
-        null=True, help_text="In doubt: until then the provider may still be at work."
+        _("lease expires at"),
+        null=True,
+        help_text=_("In doubt: until then the provider may still be at work."),
     )
-    settled_at = models.DateTimeField(null=True)
-    expires_at = models.DateTimeField(help_text="When a settled record is forgotten.")
+    settled_at = models.DateTimeField(_("settled at"), null=True)
+    expires_at = models.DateTimeField(
+        _("expires at"), help_text=_("When a settled record is forgotten.")
+    )
     deaths = models.PositiveIntegerField(
-        null=True, help_text="How many attempts ended without a word. NULL: none."
+        _("deaths"), null=True, help_text=_("How many attempts ended without a word. NULL: none.")
     )
     exhausted_at = models.DateTimeField(
+        _("exhausted at"),
         null=True,
-        help_text="When too many had died: only allow again helps.",
+        help_text=_("When too many had died: only allow again helps."),
     )
     #: Set by ``RecordQuerySet.with_clock()``, and no column.
     seen_at: datetime
@@ -61,7 +85,8 @@ class IdempotencyRecord(models.Model):
 
     class Meta:
         db_table = "idempotency_record"
-        verbose_name = "record"
+        verbose_name = _("record")
+        verbose_name_plural = _("records")
         ordering = ["-id"]
         permissions = [
             ("resolve_idempotencyrecord", "Can say what happened to a record in doubt"),
@@ -127,18 +152,18 @@ class IdempotencyRecord(models.Model):
 class Kind(models.TextChoices):
     """What an event says. Stored and never renamed."""
 
-    FAILED = "failed", "failed"
-    DUPLICATE = "duplicate", "duplicate answered"
-    DEFERRED = "deferred", "deferred"
-    TAKEN_OVER = "taken_over", "taken over"
-    LEASE_LOST = "lease_lost", "lease lost"
-    IN_DOUBT = "in_doubt", "in doubt"
-    RESOLVED = "resolved", "resolved"
-    RELEASED = "released", "claim released"
-    ALLOWED_AGAIN = "allowed_again", "allowed again"
-    EXHAUSTED = "exhausted", "exhausted"
-    GAVE_UP = "gave_up", "gave up"
-    PURGED = "purged", "purged by hand"
+    FAILED = "failed", _("failed")
+    DUPLICATE = "duplicate", _("duplicate answered")
+    DEFERRED = "deferred", _("deferred")
+    TAKEN_OVER = "taken_over", _("taken over")
+    LEASE_LOST = "lease_lost", _("lease lost")
+    IN_DOUBT = "in_doubt", _("in doubt")
+    RESOLVED = "resolved", _("resolved")
+    RELEASED = "released", _("claim released")
+    ALLOWED_AGAIN = "allowed_again", _("allowed again")
+    EXHAUSTED = "exhausted", _("exhausted")
+    GAVE_UP = "gave_up", _("gave up")
+    PURGED = "purged", _("purged by hand")
 
 
 class IdempotencyEvent(models.Model):
@@ -146,20 +171,21 @@ class IdempotencyEvent(models.Model):
     key whose record never existed."""
 
     id = models.BigAutoField(primary_key=True)
-    at = models.DateTimeField(db_default=Now())
-    kind = models.TextField(choices=Kind.choices)
-    key_hash = models.UUIDField()
-    scope = models.TextField()
-    task_id = models.TextField(null=True)
-    worker = models.TextField(null=True, help_text="host:pid")
-    attempt = models.PositiveIntegerField(null=True)
-    duration = models.DurationField(null=True, help_text="How long the body ran.")
-    redelivered = models.BooleanField(default=False)
-    note = models.TextField(default="")
+    at = models.DateTimeField(_("at"), db_default=Now())
+    kind = models.TextField(_("kind"), choices=Kind.choices)
+    key_hash = models.UUIDField(_("key hash"))
+    scope = models.TextField(_("scope"))
+    task_id = models.TextField(_("task id"), null=True)
+    worker = models.TextField(_("worker"), null=True, help_text=_("host:pid"))
+    attempt = models.PositiveIntegerField(_("attempt"), null=True)
+    duration = models.DurationField(_("duration"), null=True, help_text=_("How long the body ran."))
+    redelivered = models.BooleanField(_("redelivered"), default=False)
+    note = models.TextField(_("note"), default="")
 
     class Meta:
         db_table = "idempotency_event"
-        verbose_name = "event"
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
         ordering = ["-id"]
         indexes = [models.Index(fields=["key_hash", "id"], name="idempotency_event_key")]
 
@@ -170,26 +196,29 @@ class IdempotencyEvent(models.Model):
 class Reason(models.TextChoices):
     """What a parked message waits for. Stored and never renamed."""
 
-    IN_DOUBT = "in_doubt", "until the doubt is resolved"
-    EXHAUSTED = "exhausted", "until it is allowed again"
-    GAVE_UP = "gave_up", "until the key is free: it was deferred for too long"
+    IN_DOUBT = "in_doubt", _("until the doubt is resolved")
+    EXHAUSTED = "exhausted", _("until it is allowed again")
+    GAVE_UP = "gave_up", _("until the key is free: it was deferred for too long")
 
 
 class ParkedMessage(models.Model):
     """A message that waits until it may be delivered again."""
 
     id = models.BigAutoField(primary_key=True)
-    key_hash = models.UUIDField()
-    task_id = models.TextField()
-    reason = models.TextField(choices=Reason.choices)
+    key_hash = models.UUIDField(_("key hash"))
+    task_id = models.TextField(_("task id"))
+    reason = models.TextField(_("reason"), choices=Reason.choices)
     message = models.TextField(
-        null=True, help_text="The message as JSON. NULL: not kept; send it again yourself."
+        _("message"),
+        null=True,
+        help_text=_("The message as JSON. NULL: not kept; send it again yourself."),
     )
-    created_at = models.DateTimeField(db_default=Now())
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
 
     class Meta:
         db_table = "idempotency_parked_message"
-        verbose_name = "parked message"
+        verbose_name = _("parked message")
+        verbose_name_plural = _("parked messages")
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(
@@ -198,6 +227,4 @@ class ParkedMessage(models.Model):
         ]
 
     def __str__(self) -> str:
-        # Made by Django: mypy's plugin knows of it.
-        reason = Reason(self.reason).label
-        return f"{self.task_id} waits {reason}: {self.key_hash.hex}"
+        return f"{self.task_id} {self.key_hash.hex}"

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from idempotency.conf import conf
 from idempotency.models import IdempotencyRecord
@@ -47,9 +49,12 @@ def what_next(record: IdempotencyRecord, now: datetime) -> Prospect:
     if record.state == State.SUCCEEDED:
         return Prospect(_succeeded(record))
     if record.exhausted_at is not None:
-        said = _(
+        said = ngettext(
+            "No delivery runs it: %(deaths)s attempt has died. Find out what kills it, then allow "
+            "it again.",
             "No delivery runs it: %(deaths)s attempts have died. Find out what kills it, then "
-            "allow it again."
+            "allow it again.",
+            record.deaths or 0,
         )
         return Prospect(said % {"deaths": record.deaths or 0}, Act.ALLOW_AGAIN)
     if record.state == State.IN_DOUBT:
@@ -111,9 +116,17 @@ def _unsettled(record: IdempotencyRecord, now: datetime) -> str:
     deaths = (record.deaths or 0) + (record.state == State.RUNNING)
     if deaths >= conf().MAX_REDELIVERIES:
         said = (
-            _("The next delivery finds a doubt: its effect had begun, and %(deaths)s have died.")
+            ngettext(
+                "The next delivery finds a doubt: its effect had begun, and %(deaths)s has died.",
+                "The next delivery finds a doubt: its effect had begun, and %(deaths)s have died.",
+                deaths,
+            )
             if begun
-            else _("The next delivery finds it exhausted: %(deaths)s attempts have died.")
+            else ngettext(
+                "The next delivery finds it exhausted: %(deaths)s attempt has died.",
+                "The next delivery finds it exhausted: %(deaths)s attempts have died.",
+                deaths,
+            )
         )
         return said % {"deaths": deaths}
     if is_repeated:
@@ -127,10 +140,13 @@ def _unsettled(record: IdempotencyRecord, now: datetime) -> str:
 
 
 def spoken(duration: timedelta) -> str:
-    """A duration for people, in one unit: ``41 s``, ``3 min``, ``2 h``, ``5 d``."""
+    """A duration for people, in one unit: ``41 s``, ``3 min``, ``2 h``, ``5 d``.
+
+    The symbols are the same in every language. (BIPM, SI brochure, tables 2 and 8)
+    """
     seconds = max(duration.total_seconds(), 0.0)
     if seconds < 10:
-        return f"{seconds:.1f} s" if seconds % 1 else f"{seconds:.0f} s"
+        return f"{number_format(seconds, 1) if seconds % 1 else int(seconds)} s"
     for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -264,4 +264,4 @@ def _state_of(key_hash: UUID, using: str, *, locked: bool = False) -> str:
         if locked:
             return f"{attempt}, or a delivery after it, holds the key at this moment"
         return f"{attempt} ended without a word, and the next delivery sees to it"
-    return f"its record is {record.get_state_display()}"
+    return f"its record is {State(record.state).words}"

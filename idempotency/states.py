@@ -1,15 +1,21 @@
 """The states of a record and the legal transitions between them, as data."""
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 
 class State(models.TextChoices):
     """Stored lower-case and never renamed: the values are public."""
 
-    RUNNING = "running", "running"
-    SUCCEEDED = "succeeded", "succeeded"
-    FAILED = "failed", "failed"  # nothing stands of it: a later delivery may claim
-    IN_DOUBT = "in_doubt", "in doubt"
+    RUNNING = "running", _("running")
+    SUCCEEDED = "succeeded", _("succeeded")
+    FAILED = "failed", _("failed")  # nothing stands of it: a later delivery may claim
+    IN_DOUBT = "in_doubt", _("in doubt")
+
+    @property
+    def words(self) -> str:
+        """In English, for exceptions and logs, whatever language is active."""
+        return self.value.replace("_", " ")
 
 
 #: A key without a record has no state: None. A transactional success goes there in one step.

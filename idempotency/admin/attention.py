@@ -11,8 +11,9 @@ from django.db import connections
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from idempotency.admin.display import LOOKS, Look, instant
+from idempotency.admin.display import LOOKS, Look, grouped, instant
 from idempotency.models import Reason
 from idempotency.prospects import spoken
 from idempotency.statistics import Waiting, parked, waiting
@@ -65,13 +66,14 @@ def _messages(using: str, address: Callable[..., str]) -> Iterator[Item]:
         age=max((each.age for each in found.values() if each.age), default=None),
         is_cut=given_up.is_cut,
     )
-    yield from _item(Look(_("parked messages"), "▪", "quiet"), others, address())
+    word = ngettext("parked message", "parked messages", others.number)
+    yield from _item(Look(word, "▪", "quiet"), others, address())
 
 
 def _item(look: Look, found: Waiting, url: str) -> Iterator[Item]:
     if found.oldest is None or found.age is None:
         return
-    shown = f"{found.number:,}{'+' if found.is_cut else ''}"
+    shown = f"{grouped(found.number)}{'+' if found.is_cut else ''}"
     age = instant(found.oldest, found.oldest + found.age)
     detail = format_html("{} {}", _("oldest"), age)
     yield Item(look, f"{shown} {look.word}", detail, url)

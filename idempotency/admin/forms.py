@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.utils.translation import gettext_lazy as _
 
 from idempotency import results
 from idempotency.conf import conf
@@ -17,7 +18,8 @@ class ReasonForm(forms.Form):
 
     reason = forms.CharField(
         max_length=500,
-        help_text="Why, for those who read the history and the events later.",
+        label=_("Reason"),
+        help_text=_("Why, for those who read the history and the events later."),
         widget=forms.TextInput(attrs={"autofocus": True, "class": "vTextField"}),
     )
 
@@ -25,8 +27,8 @@ class ReasonForm(forms.Form):
 class ResultForm(ReasonForm):
     result = forms.CharField(
         required=False,
-        label="Result, as JSON",
-        help_text='What every later delivery is answered with, such as "ch_1". Empty: null.',
+        label=_("Result, as JSON"),
+        help_text=_('What every later delivery is answered with, such as "ch_1". Empty: null.'),
         widget=forms.TextInput(attrs={"class": "vTextField", "spellcheck": "false"}),
     )
 
@@ -37,13 +39,15 @@ class ResultForm(ReasonForm):
             value = json.loads(text)
             results.encode(value, limit=conf().MAX_RESULT_BYTES)
         except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(f"This is no JSON: {error}. A text is quoted.") from None
+            said = _('This is no JSON that can be read: %(error)s. A text is quoted: "ch_1".')
+            raise forms.ValidationError(said, params={"error": error}) from None
         except ResultNotStorable as error:
-            raise forms.ValidationError(str(error)) from None
+            said = _("This cannot be stored: %(error)s")
+            raise forms.ValidationError(said, params={"error": error}) from None
         return value
 
 
 class ForceForm(ReasonForm):
     force = forms.BooleanField(
-        required=False, label="I know that these processes are dead: release them all the same"
+        required=False, label=_("I know that these processes are dead: release them all the same")
     )

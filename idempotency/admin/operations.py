@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
 from idempotency.admin.forms import ForceForm, ReasonForm, ResultForm
 from idempotency.conf import conf
 from idempotency.exceptions import (
@@ -33,11 +36,11 @@ class NotForgottenError(Exception):
 
 #: Why a record that was fit when it was shown is not fit any more.
 SKIPPED = {
-    NotInDoubt: "changed meanwhile: not in doubt any more, or another doubt",
-    NotSettled: "changed meanwhile: not as it was shown",
-    NotForgottenError: "changed meanwhile: not forgotten any more, or waited for",
-    NotRunning: "changed meanwhile: not running any more, or under another claim",
-    ClaimAlive: "the lease is alive, or somebody holds the key",
+    NotInDoubt: _("changed meanwhile: not in doubt any more, or another doubt"),
+    NotSettled: _("changed meanwhile: not as it was shown"),
+    NotForgottenError: _("changed meanwhile: not forgotten any more, or waited for"),
+    NotRunning: _("changed meanwhile: not running any more, or under another claim"),
+    ClaimAlive: _("the lease is alive, or somebody holds the key"),
 }
 
 
@@ -71,12 +74,12 @@ class Operation(ABC):
     #: In addresses, and of the action in the list.
     name: str
     permission: str
-    label: str
+    label: str | Promise
     #: What will happen, in words, and what the provider is told.
-    says: str
-    provider_key: str
+    says: str | Promise
+    provider_key: str | Promise
     #: Of what is left out, in the list.
-    unfit: str
+    unfit: str | Promise
     #: Whether the body runs afterwards: then somebody has to deliver a message.
     runs = True
     form: type[ReasonForm] = ReasonForm
@@ -102,7 +105,7 @@ class Operation(ABC):
             except (IdempotencyError, NotForgottenError) as refused:
                 yield Outcome(record, refused)
             except Exception as error:
-                logger.exception("%s of key %s failed.", self.label, record.key_hash.hex)
+                logger.exception("%s of key %s failed.", self.name, record.key_hash.hex)
                 yield Outcome(record, error)
             else:
                 yield Outcome(record, is_free=is_free)
@@ -119,7 +122,7 @@ class Operation(ABC):
 
 class _Resolve(Operation):
     permission = "resolve"
-    unfit = "not in doubt"
+    unfit = _("not in doubt")
 
     def fitting(self, records: RecordQuerySet) -> RecordQuerySet:
         return records.resolvable()
@@ -142,12 +145,12 @@ class _Resolve(Operation):
 
 class ItHappened(_Resolve):
     name = "it_happened"
-    label = "It happened"
-    says = (
+    label = _("It happened")
+    says = _(
         "The doubt ends: the effect happened. The body does not run again, and every later "
         "delivery is answered with the result that you give here."
     )
-    provider_key = "Nothing is sent to the provider."
+    provider_key = _("Nothing is sent to the provider.")
     runs = False
     form = ResultForm
 
@@ -157,9 +160,9 @@ class ItHappened(_Resolve):
 
 class ItDidNotHappen(_Resolve):
     name = "it_did_not_happen"
-    label = "It did not happen"
-    says = "The doubt ends: the effect did not happen. The next delivery runs the body."
-    provider_key = (
+    label = _("It did not happen")
+    says = _("The doubt ends: the effect did not happen. The next delivery runs the body.")
+    provider_key = _(
         "The next attempt sends the same provider key as the last one: a provider that knows it "
         "after all takes the attempt for a repeat."
     )
@@ -171,13 +174,13 @@ class ItDidNotHappen(_Resolve):
 class AllowAgain(Operation):
     name = "allow_again"
     permission = "allow_again"
-    label = "Allow again"
-    says = (
+    label = _("Allow again")
+    says = _(
         "The record is reopened. The next delivery runs the body once more, whatever it did "
         "before: what has succeeded happens twice."
     )
-    provider_key = "The next attempt has a new provider key: to the provider it is a new effect."
-    unfit = "neither succeeded nor failed"
+    provider_key = _("The next attempt has a new provider key: to the provider it is a new effect.")
+    unfit = _("neither succeeded nor failed")
 
     def fitting(self, records: RecordQuerySet) -> RecordQuerySet:
         return records.settled()
@@ -190,14 +193,14 @@ class AllowAgain(Operation):
 class Release(Operation):
     name = "release"
     permission = "release"
-    label = "Release a dead claim"
-    says = (
+    label = _("Release a dead claim")
+    says = _(
         "The claim is taken away from its attempt, which can settle nothing any more. If its "
         "effect had begun and nobody may repeat it, the record is in doubt; else the next "
         "delivery runs the body."
     )
-    provider_key = "The next attempt sends the same provider key as this one."
-    unfit = "not running"
+    provider_key = _("The next attempt sends the same provider key as this one.")
+    unfit = _("not running")
     form = ForceForm
 
     def fitting(self, records: RecordQuerySet) -> RecordQuerySet:
@@ -225,13 +228,13 @@ class Release(Operation):
 class Purge(Operation):
     name = "purge"
     permission = "purge"
-    label = "Purge"
-    says = (
+    label = _("Purge")
+    says = _(
         "The record is deleted. Only what a purge deletes too: settled, past its retention, not "
         "exhausted, and waited for by no message."
     )
-    provider_key = "To the next delivery such a key is new already: nothing changes for it."
-    unfit = "not forgotten yet, or waited for"
+    provider_key = _("To the next delivery such a key is new already: nothing changes for it.")
+    unfit = _("not forgotten yet, or waited for")
     runs = False
 
     def fitting(self, records: RecordQuerySet) -> RecordQuerySet:

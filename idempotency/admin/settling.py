@@ -4,7 +4,6 @@ what will happen, guarded by what that page has shown."""
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -21,10 +20,15 @@ from django.db import connections, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.text import format_lazy
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, override
 
 from idempotency.admin.asking import described, offered, read, records_of
 from idempotency.admin.base import Mixin
-from idempotency.admin.operations import OPERATIONS, SKIPPED, Operation, Outcome, Purge, Shown
+from idempotency.admin.display import grouped
+from idempotency.admin.operations import OPERATIONS, Operation, Outcome, Purge, Shown
+from idempotency.admin.telling import told
 from idempotency.conf import conf
 from idempotency.models import ParkedMessage
 from idempotency.parking import Published, publish_parked
@@ -39,7 +43,9 @@ Action = Callable[[Any, HttpRequest, RecordQuerySet], HttpResponse | None]
 def _action(operation: Operation) -> Action:
     """The operation as an action of the list."""
 
-    @admin.action(permissions=[operation.permission], description=f"{operation.label}…")
+    @admin.action(
+        permissions=[operation.permission], description=format_lazy("{}…", operation.label)
+    )
     def act(
         modeladmin: SettlingAdminMixin, request: HttpRequest, queryset: RecordQuerySet
     ) -> HttpResponse | None:
@@ -135,7 +141,7 @@ class SettlingAdminMixin(Mixin):
         try:
             shown = read(request.POST["seen"], operation)
         except signing.BadSignature:
-            said = "That page is not of this site, or of another version. Nothing was changed."
+            said = _("That page is not of this site, or of another version. Nothing was changed.")
             self.message_user(request, said, messages.ERROR)
             return self._back(request)
         form = operation.form(request.POST)
@@ -150,17 +156,21 @@ class SettlingAdminMixin(Mixin):
     ) -> HttpResponse | None:
         """The page that says what will happen; None, and a message, if nothing can."""
         if len(pks) > self.bulk_limit:
-            said = (
-                f"More than {self.bulk_limit:,} records are selected, and so many are settled at "
-                "once at most. Nothing was changed. Narrow the filter, or use the commands."
-            )
+            said = ngettext(
+                "More than %(number)s record is selected, and so many are settled at once at most. "
+                "Nothing was changed. Narrow the filter, or use the commands.",
+                "More than %(number)s records are selected, and so many are settled at once at "
+                "most. Nothing was changed. Narrow the filter, or use the commands.",
+                self.bulk_limit,
+            ) % {"number": grouped(self.bulk_limit)}
             self.message_user(request, said, messages.ERROR)
             return None
         visible = self.get_queryset(request).filter(pk__in=pks).values_list("pk", flat=True)
         chosen = records_of(list(visible))
         fit = list(operation.fitting(chosen).defer("result", "error_message").order_by("-pk"))
         if not fit:
-            said = f"{operation.label}: nothing to do. What was selected is {operation.unfit}."
+            said = _("%(operation)s: nothing to do. What was selected is left as it is: %(why)s.")
+            said %= {"operation": operation.label, "why": operation.unfit}
             self.message_user(request, said, messages.WARNING)
             return None
         context = {
@@ -204,8 +214,8 @@ class SettlingAdminMixin(Mixin):
             outcomes.append(self._with_history(request, operation, outcome, data["reason"]))
         # Only now: a broker that does not answer keeps no doubt from being resolved.
         published = _publish([each.record.key_hash for each in outcomes if each.is_free])
-        self._tell(request, operation, outcomes, gone)
-        self._tell_published(request, published)
+        for level, said in told(operation, outcomes, gone, published):
+            self.message_user(request, said, level)
 
     def _with_history(
         self, request: HttpRequest, operation: Operation, outcome: Outcome, reason: str
@@ -213,61 +223,20 @@ class SettlingAdminMixin(Mixin):
         if outcome.error is not None:
             return outcome
         user: Any = request.user
+        with override(None):  # what is written down is English, whoever writes it
+            said = f"{operation.label}: {redacted('note', reason)}"  # shown by pages not ours
         try:
             LogEntry.objects.log_actions(
                 user_id=user.pk,
                 queryset=[outcome.record],
                 action_flag=DELETION if isinstance(operation, Purge) else CHANGE,
-                # Shown by pages that are not ours.
-                change_message=f"{operation.label}: {redacted('note', reason)}",
+                change_message=said,
                 single_object=True,
             )
         except Exception:  # it is settled all the same, and its messages are published
             logger.exception("The history of key %s lacks this.", outcome.record.key_hash.hex)
             return replace(outcome, has_history=False)
         return outcome
-
-    def _tell(
-        self, request: HttpRequest, operation: Operation, outcomes: list[Outcome], gone: int
-    ) -> None:
-        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-        if done := len(outcomes) - len(errors):
-            self.message_user(request, f"{operation.label}: {_n(done, 'record')}.")
-        whys = Counter(SKIPPED[type(e)] for e in errors if type(e) in SKIPPED)
-        if gone:
-            whys["not there any more"] = gone
-        for why, number in whys.items():
-            said = f"{_n(number, 'record')} skipped: {why}."
-            self.message_user(request, said, messages.WARNING)
-        failed = Counter(type(e).__name__ for e in errors if type(e) not in SKIPPED)
-        for error, number in failed.items():
-            said = f"{_n(number, 'record')} failed with {error}: look at the log, and at each."
-            self.message_user(request, said, messages.ERROR)
-        if lacking := sum(not outcome.has_history for outcome in outcomes):
-            said = (
-                f"The history of {_n(lacking, 'record')} lacks this, for an error that is in the "
-                "log. The events have it."
-            )
-            self.message_user(request, said, messages.WARNING)
-
-    def _tell_published(self, request: HttpRequest, done: Published) -> None:
-        if done.published:
-            said = f"{_n(done.published, 'parked message')} published."
-            self.message_user(request, said)
-        if done.waiting:
-            said = (
-                f"{_n(done.waiting, 'parked message')} not published, for an error that is in the "
-                "log. What was said of the records stands; the messages are kept, and the sweeper "
-                "publishes them: idempotency_sweep."
-            )
-            self.message_user(request, said, messages.WARNING)
-        if done.not_kept:
-            said = f"{_n(done.not_kept, 'message')} not kept: send again yourself."
-            self.message_user(request, said, messages.WARNING)
-
-
-def _n(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _publish(key_hashes: list[UUID]) -> Published:

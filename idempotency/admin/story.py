@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.utils.formats import number_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
@@ -129,4 +130,4 @@ def _deadlines(record: IdempotencyRecord) -> Iterator[Entry]:
 
 
 def _exactly(duration: timedelta) -> str:
-    return f"{duration.total_seconds():,.3f} s"
+    return f"{number_format(duration.total_seconds(), 3, force_grouping=True)} s"

@@ -14,7 +14,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import (
+    BaseCommand,
+    CommandError,
+    CommandParser,
+    no_translations,
+)
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, OperationalError, connections
 from django.utils.timezone import is_naive, localtime, make_aware
@@ -52,6 +57,7 @@ class DatabaseCommand(BaseCommand):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(PIPE_CLOSED)
 
+    @no_translations  # scripts and colleagues read it: it is English, like the log
     def handle(self, *args: Any, **options: Any) -> None:
         # Not earlier: the system checks, which say what is wrong with the settings, come before.
         self.using = options["database"] or conf().DATABASE

@@ -14,7 +14,12 @@ class Migration(migrations.Migration):
             name="IdempotencyEvent",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                (
+                    "at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), verbose_name="at"
+                    ),
+                ),
                 (
                     "kind",
                     models.TextField(
@@ -31,20 +36,30 @@ class Migration(migrations.Migration):
                             ("exhausted", "exhausted"),
                             ("gave_up", "gave up"),
                             ("purged", "purged by hand"),
-                        ]
+                        ],
+                        verbose_name="kind",
                     ),
                 ),
-                ("key_hash", models.UUIDField()),
-                ("scope", models.TextField()),
-                ("task_id", models.TextField(null=True)),
-                ("worker", models.TextField(help_text="host:pid", null=True)),
-                ("attempt", models.PositiveIntegerField(null=True)),
-                ("duration", models.DurationField(help_text="How long the body ran.", null=True)),
-                ("redelivered", models.BooleanField(default=False)),
-                ("note", models.TextField(default="")),
+                ("key_hash", models.UUIDField(verbose_name="key hash")),
+                ("scope", models.TextField(verbose_name="scope")),
+                ("task_id", models.TextField(null=True, verbose_name="task id")),
+                (
+                    "worker",
+                    models.TextField(help_text="host:pid", null=True, verbose_name="worker"),
+                ),
+                ("attempt", models.PositiveIntegerField(null=True, verbose_name="attempt")),
+                (
+                    "duration",
+                    models.DurationField(
+                        help_text="How long the body ran.", null=True, verbose_name="duration"
+                    ),
+                ),
+                ("redelivered", models.BooleanField(default=False, verbose_name="redelivered")),
+                ("note", models.TextField(default="", verbose_name="note")),
             ],
             options={
                 "verbose_name": "event",
+                "verbose_name_plural": "events",
                 "db_table": "idempotency_event",
                 "ordering": ["-id"],
                 "indexes": [models.Index(fields=["key_hash", "id"], name="idempotency_event_key")],
@@ -54,17 +69,33 @@ class Migration(migrations.Migration):
             name="IdempotencyRecord",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("key_hash", models.UUIDField(help_text="128 bits of SHA-256 or HMAC-SHA-256.")),
-                ("scope", models.TextField(help_text="What keys are unique within.")),
+                (
+                    "key_hash",
+                    models.UUIDField(
+                        help_text="128 bits of SHA-256 or HMAC-SHA-256.", verbose_name="key hash"
+                    ),
+                ),
+                (
+                    "scope",
+                    models.TextField(
+                        help_text="What keys are unique within.", verbose_name="scope"
+                    ),
+                ),
                 (
                     "key",
                     models.TextField(
-                        help_text="Readable form, kept when STORE_KEY is set.", null=True
+                        help_text="Readable form, kept when STORE_KEY is set.",
+                        null=True,
+                        verbose_name="key",
                     ),
                 ),
                 (
                     "fingerprint",
-                    models.UUIDField(help_text="Hash of what the key does not touch.", null=True),
+                    models.UUIDField(
+                        help_text="Hash of what the key does not touch.",
+                        null=True,
+                        verbose_name="fingerprint",
+                    ),
                 ),
                 (
                     "state",
@@ -74,49 +105,78 @@ class Migration(migrations.Migration):
                             ("succeeded", "succeeded"),
                             ("failed", "failed"),
                             ("in_doubt", "in doubt"),
-                        ]
+                        ],
+                        verbose_name="state",
                     ),
                 ),
                 (
                     "attempt",
-                    models.PositiveIntegerField(help_text="How often the key was claimed."),
+                    models.PositiveIntegerField(
+                        help_text="How often the key was claimed.", verbose_name="attempt"
+                    ),
                 ),
                 (
                     "generation",
-                    models.PositiveIntegerField(default=1, help_text="Grows by allow again."),
+                    models.PositiveIntegerField(
+                        default=1, help_text="Grows by allow again.", verbose_name="generation"
+                    ),
                 ),
                 (
                     "claim_id",
-                    models.UUIDField(help_text="Fencing token, random for every claim.", null=True),
+                    models.UUIDField(
+                        help_text="Fencing token, random for every claim.",
+                        null=True,
+                        verbose_name="claim id",
+                    ),
                 ),
                 (
                     "policy",
                     models.TextField(
-                        help_text="What a doubt meant when the claim was made.", null=True
+                        help_text="What a doubt meant when the claim was made.",
+                        null=True,
+                        verbose_name="policy",
                     ),
                 ),
-                ("owner", models.TextField(help_text="host:pid of the last claim.", null=True)),
-                ("task_id", models.TextField(null=True)),
+                (
+                    "owner",
+                    models.TextField(
+                        help_text="host:pid of the last claim.", null=True, verbose_name="owner"
+                    ),
+                ),
+                ("task_id", models.TextField(null=True, verbose_name="task id")),
                 (
                     "result",
-                    models.TextField(help_text="JSON text. NULL: no result is stored.", null=True),
+                    models.TextField(
+                        help_text="JSON text. NULL: no result is stored.",
+                        null=True,
+                        verbose_name="result",
+                    ),
                 ),
-                ("error_class", models.TextField(null=True)),
-                ("error_message", models.TextField(null=True)),
+                ("error_class", models.TextField(null=True, verbose_name="error class")),
+                ("error_message", models.TextField(null=True, verbose_name="error message")),
                 (
                     "created_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        verbose_name="created at",
+                    ),
                 ),
                 (
                     "claimed_at",
-                    models.DateTimeField(help_text="NULL: when it was created.", null=True),
+                    models.DateTimeField(
+                        help_text="NULL: when it was created.", null=True, verbose_name="claimed at"
+                    ),
                 ),
-                ("effect_begun_at", models.DateTimeField(null=True)),
+                (
+                    "effect_begun_at",
+                    models.DateTimeField(null=True, verbose_name="effect begun at"),
+                ),
                 (
                     "repeat_until",
                     models.DateTimeField(
                         help_text="When the provider forgets the provider key. NULL: never.",
                         null=True,
+                        verbose_name="repeat until",
                     ),
                 ),
                 (
@@ -124,28 +184,36 @@ class Migration(migrations.Migration):
                     models.DateTimeField(
                         help_text="In doubt: until then the provider may still be at work.",
                         null=True,
+                        verbose_name="lease expires at",
                     ),
                 ),
-                ("settled_at", models.DateTimeField(null=True)),
+                ("settled_at", models.DateTimeField(null=True, verbose_name="settled at")),
                 (
                     "expires_at",
-                    models.DateTimeField(help_text="When a settled record is forgotten."),
+                    models.DateTimeField(
+                        help_text="When a settled record is forgotten.", verbose_name="expires at"
+                    ),
                 ),
                 (
                     "deaths",
                     models.PositiveIntegerField(
-                        help_text="How many attempts ended without a word. NULL: none.", null=True
+                        help_text="How many attempts ended without a word. NULL: none.",
+                        null=True,
+                        verbose_name="deaths",
                     ),
                 ),
                 (
                     "exhausted_at",
                     models.DateTimeField(
-                        help_text="When too many had died: only allow again helps.", null=True
+                        help_text="When too many had died: only allow again helps.",
+                        null=True,
+                        verbose_name="exhausted at",
                     ),
                 ),
             ],
             options={
                 "verbose_name": "record",
+                "verbose_name_plural": "records",
                 "db_table": "idempotency_record",
                 "ordering": ["-id"],
                 "permissions": [
@@ -232,8 +300,8 @@ class Migration(migrations.Migration):
             name="ParkedMessage",
             fields=[
                 ("id", models.BigAutoField(primary_key=True, serialize=False)),
-                ("key_hash", models.UUIDField()),
-                ("task_id", models.TextField()),
+                ("key_hash", models.UUIDField(verbose_name="key hash")),
+                ("task_id", models.TextField(verbose_name="task id")),
                 (
                     "reason",
                     models.TextField(
@@ -241,7 +309,8 @@ class Migration(migrations.Migration):
                             ("in_doubt", "until the doubt is resolved"),
                             ("exhausted", "until it is allowed again"),
                             ("gave_up", "until the key is free: it was deferred for too long"),
-                        ]
+                        ],
+                        verbose_name="reason",
                     ),
                 ),
                 (
@@ -249,15 +318,20 @@ class Migration(migrations.Migration):
                     models.TextField(
                         help_text="The message as JSON. NULL: not kept; send it again yourself.",
                         null=True,
+                        verbose_name="message",
                     ),
                 ),
                 (
                     "created_at",
-                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now()),
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        verbose_name="created at",
+                    ),
                 ),
             ],
             options={
                 "verbose_name": "parked message",
+                "verbose_name_plural": "parked messages",
                 "db_table": "idempotency_parked_message",
                 "ordering": ["id"],
                 "constraints": [

@@ -80,7 +80,7 @@ def _assert_state(message: Message, expected: State) -> None:
     state = _state(message)
     if state != expected:
         raise AssertionError(
-            f"The record of {message} is {_said(state)}, not {expected.label}.\n{story_of(message)}"
+            f"The record of {message} is {_said(state)}, not {expected.words}.\n{story_of(message)}"
         )
 
 
@@ -89,7 +89,7 @@ def _state(message: Message) -> str | None:
 
 
 def _said(state: str | None) -> str:
-    return "not there" if state is None else str(State(state).label)
+    return "not there" if state is None else State(state).words
 
 
 def _count(effects: Effects | Callable[[], Effects]) -> int:

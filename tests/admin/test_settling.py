@@ -570,7 +570,7 @@ def test_what_has_to_be_sent_again_by_hand_is_said_first(operator, published):
     park("default", record.key_hash, Reason.IN_DOUBT, task_id="a", message=None)
     asked = operator.press("it_did_not_happen", record)
     assert "1 of the messages that wait was not kept" in asked.content.decode()
-    assert "1 message not kept: send again yourself." in said(operator.confirm(asked))
+    assert "1 message not kept: send it again yourself." in said(operator.confirm(asked))
 
 
 # -- the page ------------------------------------------------------------------------------------

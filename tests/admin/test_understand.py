@@ -334,7 +334,7 @@ def test_records_stand_alone_where_a_project_has_left_out_the_rest(admin_client)
     record = made("in_doubt")
     message = parked(record)
     listed = admin_client.get(reverse("alone:idempotency_idempotencyrecord_changelist"))
-    assert "1 parked messages" in listed.content.decode()
+    assert "1 parked message" in listed.content.decode()
     address = reverse("alone:idempotency_idempotencyrecord_change", args=[record.pk])
     text = admin_client.get(address).content.decode()
     assert message.task_id in text
