@@ -112,7 +112,8 @@ def _unsettled(record: IdempotencyRecord, now: datetime) -> str:
     is_repeated = begun and record.policy == OnDoubt.RETRY.value and knows_repeat
     if begun and not is_repeated:
         said = _("The next delivery, or the sweeper, finds a doubt: its effect had begun.")
-        return f"{said} {_('Then the provider is asked.')}" if record.policy == ASK else said
+        asked = _("Then the provider is asked.")
+        return f"{said} {asked}" if record.policy == ASK else said
     deaths = (record.deaths or 0) + (record.state == State.RUNNING)
     if deaths >= conf().MAX_REDELIVERIES:
         said = (

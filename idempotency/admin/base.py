@@ -17,6 +17,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from idempotency.admin.display import instant
+from idempotency.admin.export import EXPORTS
 from idempotency.admin.search import keys_named, newest
 from idempotency.conf import conf
 from idempotency.redaction import COLUMNS, redact
@@ -70,6 +71,7 @@ class BoundedChangeList(ChangeList):
 class ReadOnlyAdminMixin(Mixin):
     """Newest first, found by key, and changed by nobody."""
 
+    actions: Any = EXPORTS
     ordering = ["-id"]
     sortable_by = []
     search_fields = ["key_hash"]

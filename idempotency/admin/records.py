@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from django.apps import apps
 from django.contrib import admin
@@ -63,9 +64,9 @@ class RecordAdminMixin(DashboardAdminMixin):
 
     # -- for a project to override -----------------------------------------------------------
 
-    def get_monitor_url(self, record: IdempotencyRecord) -> str | None:
-        """Where a monitor shows the message of a record: Flower, a log search. None: nowhere."""
-        return None
+    #: Where a monitor shows the message of a record: ``https://flower.example/task/{task_id}``, or
+    #: a log search for ``{key_hash}``. Each is quoted for a URL. Empty: nowhere.
+    monitor_url = ""
 
     def get_related_url(self, record: IdempotencyRecord) -> str | None:
         """Where the object is that the key names: an order. None: nowhere."""
@@ -164,11 +165,17 @@ class RecordAdminMixin(DashboardAdminMixin):
         events = self.address("idempotency_idempotencyevent_changelist", q=record.key_hash.hex)
         links = [
             (_("Related object"), self.get_related_url(record)),
-            (_("Monitor"), self.get_monitor_url(record)),
+            (_("Monitor"), self._monitor_url(record)),
             (_("Task result"), self._task_result_url(record)),
             (_("Events"), events),
         ]
         return [(str(word), url) for word, url in links if url]
+
+    def _monitor_url(self, record: IdempotencyRecord) -> str | None:
+        if not record.task_id and "{task_id}" in self.monitor_url:
+            return None
+        task_id = quote(record.task_id or "", safe="")
+        return self.monitor_url.format(task_id=task_id, key_hash=record.key_hash.hex)
 
     def _task_result_url(self, record: IdempotencyRecord) -> str | None:
         """The list of django-celery-results, where that is installed, at the one result."""

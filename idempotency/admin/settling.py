@@ -27,6 +27,7 @@ from django.utils.translation import ngettext, override
 from idempotency.admin.asking import described, offered, read, records_of
 from idempotency.admin.base import Mixin
 from idempotency.admin.display import grouped
+from idempotency.admin.export import EXPORTS
 from idempotency.admin.operations import OPERATIONS, Operation, Outcome, Purge, Shown
 from idempotency.admin.telling import told
 from idempotency.conf import conf
@@ -59,7 +60,7 @@ def _action(operation: Operation) -> Action:
 class SettlingAdminMixin(Mixin):
     """Resolve, release, allow again, purge. Mix it before the records' own mixin."""
 
-    actions: Any = [_action(operation) for operation in OPERATIONS.values()]
+    actions: Any = [*map(_action, OPERATIONS.values()), *EXPORTS]
     #: How many records are settled at once, at most.
     bulk_limit = 1000
 

@@ -51,6 +51,6 @@ def test_what_the_page_tells_a_project_to_write_works():
     assert type(own) is names["RecordAdmin"]
     assert own.check() == []
     record = IdempotencyRecord(task_id="5f0e", key=HOSTILE)
-    assert own.get_monitor_url(record) == "https://flower.example/task/5f0e"
+    assert own.monitor_url.format(task_id="5f0e") == "https://flower.example/task/5f0e"
     assert own.get_related_url(record).startswith("/admin/shop/order/?q=%3Cscript%3E")
     assert own.get_related_url(IdempotencyRecord()) is None

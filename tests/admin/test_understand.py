@@ -294,8 +294,7 @@ class OwnAdmin(RecordAdminMixin, AnotherModelAdmin):
     class Media:
         js = ["own.js"]
 
-    def get_monitor_url(self, record):
-        return f"https://flower.example/task/{record.task_id}"
+    monitor_url = "https://flower.example/task/{task_id}"
 
     def get_related_url(self, record):
         return f"/orders/?q={HOSTILE}"
@@ -319,8 +318,9 @@ urlpatterns = [path("admin/", own.urls), path("alone/", alone.urls)]
 
 @pytest.mark.urls(__name__)
 def test_a_project_mixes_it_with_its_own_admin_and_gives_it_links(admin_client):
-    text = shown(admin_client, made(task_id="5f0e"))
-    assert '<a href="https://flower.example/task/5f0e">Monitor</a>' in text
+    text = shown(admin_client, made(task_id="5f/0e"))
+    assert '<a href="https://flower.example/task/5f%2F0e">Monitor</a>' in text
+    assert "flower.example" not in shown(admin_client, made())
     assert f"/orders/?q={HOSTILE}" not in text
     assert "/orders/?q=&lt;script&gt;" in text
     assert "own.js" in text
