@@ -6,7 +6,7 @@ import pytest
 from django.contrib import admin
 
 from idempotency import statistics
-from idempotency.admin import attention, base, display, search
+from idempotency.admin import attention, base, display, export, search
 from idempotency.events import PER_MINUTE
 from idempotency.lookup import FEWEST_DIGITS
 from idempotency.models import IdempotencyRecord
@@ -27,6 +27,7 @@ PAGE = (ROOT / "docs/how-to/use-the-admin.md").read_text()
         ("Pages end after 5,000 rows", base.CappedPaginator.CAP == 5_000),
         ("ten of a kind are kept each minute", PER_MINUTE == 10),
         ("cut after 10,000 characters", display.LENGTH == 10_000),
+        ("100 rows by one statement", export.CHUNK == 100),
     ],
 )
 def test_a_figure_on_the_page_is_the_one_in_the_code(said, is_so):
@@ -44,7 +45,7 @@ def _registry():
 
 @pytest.mark.usefixtures("_registry")
 def test_what_the_page_tells_a_project_to_write_works():
-    [code] = re.findall(r"^```py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    code, _under_unfold = re.findall(r"^```py\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     names = {"__name__": "shop.admin"}
     exec(compile(code, "admin.py", "exec"), names)  # noqa: S102 this is what the test is for
     own = admin.site._registry[IdempotencyRecord]

@@ -5,6 +5,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from tests import translations
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -18,3 +20,8 @@ def test_the_wheel_holds_the_app_and_nothing_else(tmp_path):
         "django_transactional_idempotency",
     }
     assert {"idempotency/py.typed", "idempotency/migrations/0001_initial.py"} <= names
+    for locale in translations.LOCALES:
+        for kind in ("mo", "po"):
+            assert f"idempotency/locale/{locale}/LC_MESSAGES/django.{kind}" in names
+    for kind in ("static", "templates"):
+        assert any(name.startswith(f"idempotency/{kind}/") for name in names)
