@@ -263,12 +263,14 @@ class Actual:
             lease=LEASE * HOUR,
         )
 
-    def join(self, attempt: Attempt, key: str, epoch: int, ending: Ending) -> Any:
+    def join(
+        self, attempt: Attempt, key: str, epoch: int, ending: Ending, policy: expected.Policy
+    ) -> Any:
         def body() -> Any:
             self.add_row(key, epoch, "row")
             return end_as(ending)
 
-        call = self.call(attempt, expected.Policy("transactional"), key, Delivery())
+        call = self.call(attempt, policy, key, Delivery())
         return execution.run(replace(call, function=body))
 
     # -- what stands in the database ---------------------------------------------------------

@@ -68,7 +68,8 @@ class Record:
     exhausted_at: float | None = None
 
     def as_seen(self) -> tuple[object, ...]:
-        return self.state, self.attempt, self.expires_at, self.lease_expires_at
+        """By what a commit knows it again. To allow again takes place at an instant of its own."""
+        return self.state, self.attempt, self.generation, self.expires_at, self.lease_expires_at
 
 
 @dataclass(eq=False)
@@ -380,8 +381,10 @@ class Expected:
         self.rows[attempt.key, attempt.epoch, "settled"] += 1
         return "settled"
 
-    def join(self, attempt: Attempt, key: str, ending: Ending) -> str:
-        """A call inside of a transactional body: it commits with it."""
+    def join(self, attempt: Attempt, key: str, ending: Ending, policy: Policy) -> str:
+        """A call inside of a transactional body: it commits with it, which a claim must not."""
+        if policy.is_leased:
+            return "InsideTransaction"
         if key == attempt.key:
             return "KeyNested"
         said = self.judge(attempt, key)

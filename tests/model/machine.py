@@ -42,6 +42,8 @@ endings = st.one_of(
     st.builds(Ending, st.just("returned"), st.none() | results),
     st.builds(Ending, st.sampled_from(["refused", "unclear", "died"])),
 )
+#: A leased call is refused inside of a transaction.
+nested_policies = st.just(TRANSACTIONAL) | policies
 #: What the provider says. An unknown answer and an error mean the same.
 answers = st.sampled_from(["truth", "truth", "lie", "unknown", "raises"])
 
@@ -147,7 +149,8 @@ class Machine(RuleBasedStateMachine):
         ending=st.none() | endings,
         acts=st.booleans(),
         nested=st.lists(
-            st.tuples(keys, endings.filter(lambda each: each.how != "died")), max_size=2
+            st.tuples(keys, endings.filter(lambda each: each.how != "died"), nested_policies),
+            max_size=2,
         ),
         gives_up=st.booleans(),
     )
@@ -291,12 +294,13 @@ class Machine(RuleBasedStateMachine):
             self.check_result(got, text)
 
     def nest(self, attempt, nested) -> str | None:
-        """Calls that are joined to its transaction, whose errors it swallows."""
+        """Calls inside of its transaction, whose errors it swallows."""
         doom = None
-        for key, ending in nested:
-            expects = self.expected.join(attempt, key, ending)
+        for key, ending, policy in nested:
+            expects = self.expected.join(attempt, key, ending, policy)
             epoch = self.expected.epochs[key]
-            got = self.open[attempt].ask(partial(self.actual.join, attempt, key, epoch, ending))
+            join = partial(self.actual.join, attempt, key, epoch, ending, policy)
+            got = self.open[attempt].ask(join)
             assert said_of(got) == expects, got
             if expects in ("AlreadyRunning", "InDoubt", "Exhausted"):
                 doom = expects

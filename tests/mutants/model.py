@@ -4,6 +4,7 @@ from tests.mutants import Mutant
 
 MODEL = "-p tests.model.unshrunk tests/model/test_stateful.py"
 POSTGRESQL, SQLITE = f"{MODEL} -k postgresql", f"{MODEL} -k sqlite"
+EXAMPLES = "tests/model/test_examples.py"
 ENDS = "            settled_at=Now(),\n            lease_expires_at=None,\n"
 
 MUTANTS = [
@@ -133,5 +134,72 @@ MUTANTS = [
         "       expires_at <= clock_timestamp(),\n",
         "       false,\n",
         POSTGRESQL,
+    ),
+    Mutant(
+        "model: end the doubt that another attempt has left",
+        "querysets.py",
+        "return doubt if claim_id is None else doubt.filter(claim_id=claim_id)",
+        "return doubt",
+        f"{EXAMPLES} -k no_doubt_but_its_own",
+    ),
+    Mutant(
+        "model: ask while the provider may be at work",
+        "calls.py",
+        "        if seen.lease_left > 0:\n            early",
+        "        if False:\n            early",
+        f"{EXAMPLES} -k at_work",
+    ),
+    Mutant(
+        "model: sweep up a doubt while the provider may be at work",
+        "querysets.py",
+        "Q(lease_expires_at=None) | Q(lease_expires_at__lte=Now())",
+        "Q()",
+        f"{EXAMPLES} -k at_work",
+    ),
+    Mutant(
+        "model: claim inside of a transaction",
+        "leased.py",
+        "        self.storage.refuse_foreign_transaction()\n        try:\n"
+        "            with self.storage.transaction(joined=self.storage.in_test_case):\n"
+        "                if not self",
+        "        try:\n"
+        "            with self.storage.transaction(joined=True):\n"
+        "                if not self",
+        f"{EXAMPLES} -k is_refused",
+    ),
+    Mutant(
+        "model: commit without the call that was busy",
+        "transactional.py",
+        "        outer.doomed_by = doom\n",
+        "",
+        f"{EXAMPLES} -k swallows",
+    ),
+    Mutant(
+        "model: purge what a message waits for",
+        "maintenance.py",
+        "return _records(using).purgeable().filter(~Exists(parked))",
+        "return _records(using).purgeable()",
+        f"{EXAMPLES} -k 'message_waits and sqlite'",
+    ),
+    Mutant(
+        "model: see on SQLite a window that never closes",
+        "storage/sqlite.py",
+        "repeatable=record.repeat_until is None or record.repeat_until > now,",
+        "repeatable=True,",
+        f"{EXAMPLES} -k window",
+    ),
+    Mutant(
+        "model: see on SQLite a lease that never runs out",
+        "storage/sqlite.py",
+        "lease_left=max(lease_left.total_seconds(), 0.0),",
+        "lease_left=abs(lease_left.total_seconds()),",
+        f"{EXAMPLES} -k lease_holds",
+    ),
+    Mutant(
+        "model: commit over a record that has changed",
+        "storage/postgresql.py",
+        "THEN 'succeeded' END,\n       attempt",
+        "THEN 'succeeded' ELSE 'succeeded' END,\n       attempt",
+        f"{EXAMPLES} -k allowed_again",
     ),
 ]
