@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-PUBLISHED, DELIVERED, ENDED, STRUCK, READY = "PDEFR"
+PUBLISHED, DELIVERED, ENDED, REUSED, STRUCK, READY = "PDEUFR"
 
 _file: int | None = None
 
@@ -37,6 +37,9 @@ class Journal:
         ends: How deliveries ended, by task and Celery's state.
         outstanding: Copies that were published or delivered, and of which no delivery has ended.
         running: By process, the key whose delivery has not ended.
+        reused: Keys of which a message was refused, for it came with other arguments.
+        roots: By key, the first message of each canvas from which one came to its task.
+        succeeded_roots: Likewise, of the deliveries that ended well.
         lines: How many lines there were, to see whether anything moves.
         ready: How often a worker has said that it takes messages.
     """
@@ -58,6 +61,10 @@ class Journal:
         self.ended: set[str] = set()
         self.outstanding: set[str] = set()
         self.running: dict[int, str] = {}
+        self.reused: set[str] = set()
+        self.roots: defaultdict[str, set[str]] = defaultdict(set)
+        self.succeeded_roots: defaultdict[str, set[str]] = defaultdict(set)
+        self._root_of: dict[str, str] = {}
 
     def follow(self) -> None:
         """Read what was written since."""
@@ -85,6 +92,10 @@ class Journal:
         """How many deliveries have ended well, with an effect or as a duplicate."""
         return sum(number for (_, state), number in self.ends.items() if state == "SUCCESS")
 
+    def roots_that_wait(self) -> set[str]:
+        """The first messages of those from which a message is outstanding."""
+        return {self._root_of[copy] for copy in self.outstanding if copy in self._root_of}
+
     def units_lost_by_broker(self) -> set[str]:
         """Units of which the broker took a copy and gave it to no worker. When all is calm."""
         never_came = [copy for copy in self.outstanding if not self.delivered[copy]]
@@ -94,18 +105,25 @@ class Journal:
         self.published += 1
         self._know(copy, key)
 
-    def _delivered(self, copy: str, key: str, pid: str) -> None:
+    def _delivered(self, copy: str, key: str, root: str, pid: str) -> None:
         self.deliveries += 1
         self.delivered[copy] += 1
         self.running[int(pid)] = key
+        self.roots[key].add(root)
+        self._root_of[copy] = root
         self._know(copy, key)
 
     def _ended(self, copy: str, key: str, task: str, state: str, pid: str) -> None:
         self.ends[task, state] += 1
         self.running.pop(int(pid), None)
+        if state == "SUCCESS":
+            self.succeeded_roots[key].add(self._root_of[copy])
         if state != "REJECTED":  # given back: the same copy comes again
             self.ended.add(copy)
             self.outstanding.discard(copy)
+
+    def _is_reused(self, key: str) -> None:
+        self.reused.add(key)
 
     def _strike(self, key: str, fault: str, pid: str) -> None:
         self._struck(fault, key, int(pid))
@@ -124,6 +142,7 @@ class Journal:
         PUBLISHED: _published,
         DELIVERED: _delivered,
         ENDED: _ended,
+        REUSED: _is_reused,
         STRUCK: _strike,
         READY: _is_ready,
     }

@@ -33,7 +33,7 @@ def play(state: Path, stage: Stage, order: "Order") -> bool:
         storm.calm_down()
         calm = explain(outside, storm.publisher.intended, storm.journal)
         settle_all(storm, calm)
-        findings = judge(outside, storm.publisher.intended, calm)
+        findings = judge(outside, storm.publisher.intended, calm, storm.journal)
         say_how_it_was(storm, calm, findings)
         storm.screen.say(f"The same again: {order}")
         if not findings.is_kept:
@@ -70,6 +70,6 @@ def say_how_it_was(storm: Storm, calm: Calm, findings: Findings) -> None:
     if findings.is_kept:
         say("KEPT: nothing lost, nothing doubled, every doubt explained and settled, nothing left.")
         return
-    for what in ("lost", "doubled", "wrong", "left"):
+    for what in ("lost", "doubled", "wrong", "cut", "left"):
         if found := getattr(findings, what):
             say(f"BROKEN: {len(found)} {what}: {', '.join(found[:8])}")

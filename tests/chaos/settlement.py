@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import astuple
 from uuid import UUID
 
 from idempotency import Verdict, maintenance
@@ -9,7 +10,6 @@ from idempotency.exceptions import NotInDoubt
 from idempotency.jobs import all_jobs
 from idempotency.keys import digest
 from idempotency.models import IdempotencyRecord
-from idempotency.parking import Published
 from idempotency.policies import ASK
 from idempotency.resolution import resolve
 from idempotency.states import State
@@ -18,8 +18,8 @@ from tests.chaos.tasks import TASKS
 from tests.chaos.units import Unit
 
 
-def settle(outside: Outside, intended: Iterable[Unit]) -> bool:
-    """Settle what can be settled now; whether there was anything to do, so that more may follow.
+def settle(outside: Outside, intended: Iterable[Unit]) -> int:
+    """Settle what can be settled now; how much there was to do, for more may follow.
 
     Those of ``ask`` are left to the sweeper, which asks.
     """
@@ -28,14 +28,14 @@ def settle(outside: Outside, intended: Iterable[Unit]) -> bool:
     known = keys_by_hash(intended)
     effects = outside.effects()
     for record in doubts:
-        if record.policy == ASK:
+        if record.policy == ASK or record.key_hash not in known:
             continue
         promise, key = known[record.key_hash]
         happened = effects[promise][key] > 0
         verdict = Verdict.happened(key) if happened else Verdict.did_not_happen()
         with suppress(NotInDoubt):  # its own attempt may have come back meanwhile
             resolve(record.key_hash, verdict, reason="The server's journal says so.", by="a storm")
-    return bool(doubts or swept.resolved or swept.parked != Published())
+    return len(doubts) + swept.resolved + sum(astuple(swept.parked))
 
 
 def keys_by_hash(intended: Iterable[Unit]) -> Mapping[UUID, tuple[str, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.core.management import call_command
 from django.db import DatabaseError, InterfaceError, connection
 
-from idempotency.contrib.celery_tasks import sweep
+from idempotency.contrib.celery_tasks import purge, sweep
 from idempotency.models import IdempotencyRecord
 from idempotency.states import State
 from notifications.demo.screen import Screen
@@ -24,10 +24,13 @@ from tests.jobs.models import Effect
 
 TICK = 0.05
 START_SECONDS = 120
-SECONDS_BETWEEN_SWEEPS = 15  # a delivery shall find most lapsed claims first
+#: Seconds from one to the next. A delivery shall find most lapsed claims before the sweeper does.
+CHORES = {sweep: 15, purge: 3}
 SECONDS_BETWEEN_LOOKS = 2
 #: Without a line in the journal while it blows; a broker on a busy machine is away for a while.
 STUCK_SECONDS = 240
+#: Without progress once it is over: longer than a worker sleeps, or the sweeper is waited for.
+PATIENCE = 180
 #: Seconds without a line in the journal after which nothing more is to come.
 QUIET = 1.5
 
@@ -55,6 +58,20 @@ class Measure:
         return min(1.0, *shares)
 
 
+class Progress:
+    """Whether something still gets better, however long all of it takes."""
+
+    def __init__(self) -> None:
+        self._least: tuple[int, ...] | None = None
+        self._since = time.monotonic()
+
+    def has_ended(self, *left: int) -> bool:
+        """Whether so little was left for as long as anybody waits, and never less."""
+        if self._least is None or left < self._least:
+            self._least, self._since = left, time.monotonic()
+        return time.monotonic() - self._since > PATIENCE
+
+
 class Storm:
     """One storm on a stage whose servers are running.
 
@@ -74,7 +91,9 @@ class Storm:
         self.journal = self.faults.journal
         self.publisher = Publisher(random.Random(seed), outside, state, self.journal.waiting)
         self.seconds = self.calm_seconds = 0.0
-        self._began = self._next_sweep = self._next_look = time.monotonic()
+        self._began = self._next_look = time.monotonic()
+        #: When each is due again.
+        self._chores = dict.fromkeys(CHORES, self._began)
         self._effects = self._doubts = 0
         #: Copies for which was waited in vain.
         self._given_up: set[str] = set()
@@ -108,11 +127,12 @@ class Storm:
             self.faults.strike_due(round(share * self.measure.kills * PER_KILL), self.publisher)
         self.publisher.stop()
 
-    def calm_down(self, seconds: float = 180) -> None:
+    def calm_down(self) -> None:
         """Wait until every copy has ended, or none has moved for so long that none will."""
         began = since = time.monotonic()
-        deadline, lines = began + seconds, -1
-        while time.monotonic() < deadline:
+        lines, progress = -1, Progress()
+        # One that is deferred again and again moves, and comes to nothing.
+        while not progress.has_ended(-self.journal.succeeded, len(self.journal.outstanding)):
             self._step(f"{len(self.journal.outstanding)} to come")
             now = time.monotonic()
             if self.journal.lines != lines or self.stage.frozen:
@@ -124,20 +144,23 @@ class Storm:
         self.calm_seconds = self.calm_seconds or time.monotonic() - began
         connection.close()  # it may have been ended with the others, unseen
 
-    def settle(self, seconds: float = 120) -> None:
+    def settle(self) -> None:
         """End every doubt as an operator would, until none is left."""
-        deadline = time.monotonic() + seconds
-        while settle(self.outside, self.publisher.intended) and time.monotonic() < deadline:
+        progress = Progress()
+        while left := settle(self.outside, self.publisher.intended):
+            if progress.has_ended(left):
+                return
             self.calm_down()
 
     def _step(self, phase: str) -> None:
         time.sleep(TICK)
         self.faults.watch()
         now = time.monotonic()
-        if now > self._next_sweep:
-            self._next_sweep = now + SECONDS_BETWEEN_SWEEPS
-            with suppress(Exception):  # there is another one in a moment
-                sweep.apply_async()
+        for chore, seconds in CHORES.items():
+            if now > self._chores[chore]:
+                self._chores[chore] = now + seconds
+                with suppress(Exception):  # there is another one in a moment
+                    chore.apply_async()
         if now > self._next_look:
             self._next_look = now + SECONDS_BETWEEN_LOOKS
             self._look()

@@ -18,6 +18,7 @@ from celery import Task, shared_task
 from celery.signals import (
     after_task_publish,
     before_task_publish,
+    task_failure,
     task_postrun,
     task_prerun,
     worker_ready,
@@ -25,8 +26,9 @@ from celery.signals import (
 from django.db import DatabaseError
 
 from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent
+from idempotency.exceptions import KeyReused
 from idempotency.policies import Doubt
-from tests.chaos.journal import DELIVERED, ENDED, PUBLISHED, READY, STRUCK, note
+from tests.chaos.journal import DELIVERED, ENDED, PUBLISHED, READY, REUSED, STRUCK, note
 from tests.jobs.models import Effect
 
 LATE: dict[str, Any] = {
@@ -185,8 +187,16 @@ def note_publication(headers: dict[str, Any], body: Any, **_: Any) -> None:
 @task_prerun.connect
 def note_delivery(task: Task, kwargs: dict[str, Any], **_: Any) -> None:
     if key := kwargs.get("key"):
-        note(DELIVERED, task.request.get("storm_copy"), key, os.getpid())
+        root = task.request.root_id or task.request.id
+        note(DELIVERED, task.request.get("storm_copy"), key, root, os.getpid())
         reach(key, "delivery")
+
+
+@task_failure.connect
+def note_refusal(exception: BaseException, kwargs: dict[str, Any], **_: Any) -> None:
+    """Whoever comes with the key of a step comes from the same step before it."""
+    if isinstance(exception, KeyReused):
+        note(REUSED, kwargs["key"])
 
 
 @task_postrun.connect

@@ -67,12 +67,14 @@ class Calm:
         unparked: Keys in doubt whose message is not kept.
         lost_by_broker: Units of which the broker took a message that no worker has ever got.
         lost: Keys without an effect for which there is neither.
+        unknown: Records of keys that nobody has sent.
     """
 
     doubts: Counter[str] = field(default_factory=Counter)
     unparked: list[str] = field(default_factory=list)
     lost_by_broker: list[Unit] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
 
 def explain(outside: Outside, intended: list[Unit], journal: Journal) -> Calm:
@@ -81,8 +83,12 @@ def explain(outside: Outside, intended: list[Unit], journal: Journal) -> Calm:
     known = keys_by_hash(intended)
     parked = set(ParkedMessage.objects.values_list("key_hash", flat=True))
     in_doubt = IdempotencyRecord.objects.filter(state=State.IN_DOUBT)
+    records = IdempotencyRecord.objects.values_list("key_hash", flat=True)
+    calm.unknown = [found.hex for found in records if found not in known]
     waiting: set[str] = set()
     for found in in_doubt.values_list("key_hash", flat=True):
+        if found not in known:
+            continue
         promise, key = known[found]
         calm.doubts[promise] += 1
         if found in parked:
@@ -107,19 +113,20 @@ class Findings:
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     by_promise: dict[str, Counter[str]] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
-        return [*self.lost, *self.doubled, *self.wrong]
+        return [*self.lost, *self.doubled, *self.wrong, *self.cut]
 
     @property
     def is_kept(self) -> bool:
         return not (self.keys or self.left)
 
 
-def judge(outside: Outside, intended: list[Unit], calm: Calm) -> Findings:
+def judge(outside: Outside, intended: list[Unit], calm: Calm, journal: Journal) -> Findings:
     """Judge what is there when every doubt is settled."""
     findings = Findings(by_promise={promise: Counter() for promise in PROMISES})
     for step in steps(outside, intended):
@@ -132,13 +139,28 @@ def judge(outside: Outside, intended: list[Unit], calm: Calm) -> Findings:
             findings.lost.append(step.key)
         if step.is_doubled:
             findings.doubled.append(step.key)
-        if any(row != _expected(step) for row in step.rows):
+        if step.key in journal.reused or any(row != _expected(step) for row in step.rows):
             findings.wrong.append(step.key)
     for key in calm.lost:
         if key not in findings.lost:  # it came by itself, after nothing had moved for long
             findings.lost.append(key)
+    findings.cut = _cut(intended, journal)
     findings.left = [*_left(), *(f"the message of {key} was not parked" for key in calm.unparked)]
+    if calm.unknown:
+        findings.left.append(f"{len(calm.unknown)} records of keys that nobody has sent")
     return findings
+
+
+def _cut(intended: list[Unit], journal: Journal) -> list[str]:
+    """The last keys of chains to which a copy of the chain has not come, for its message has lost
+    what was behind it. One that the broker did not bring back is none."""
+    wait = journal.roots_that_wait()
+    return [
+        unit.keys[-1]
+        for unit in intended
+        if unit.shape == "chain"
+        and journal.roots[unit.keys[0]] - journal.succeeded_roots[unit.keys[-1]] - wait
+    ]
 
 
 def _expected(step: Step) -> str:

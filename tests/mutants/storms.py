@@ -63,4 +63,37 @@ MUTANTS = [
         '"acks_late": False,',
         STORM,
     ),
+    Mutant(
+        "storm: trust a lock that excludes nobody",
+        "storage/postgresql.py",
+        "class PostgreSQL(Storage):",
+        'INSERT += " ON CONFLICT DO NOTHING"\n'
+        "Key.lock_numbers = property(lambda key: (__import__('secrets').randbits(62),))\n\n\n"
+        "class PostgreSQL(Storage):",
+        STORM,
+    ),
+    Mutant(
+        "storm: purge what is running",
+        "querysets.py",
+        "            state__in=[State.SUCCEEDED, State.FAILED], exhausted_at=None,"
+        " expires_at__lte=Now()\n",
+        "            state=State.RUNNING\n",
+        STORM,
+    ),
+    Mutant(
+        "storm: encode a result again for each replay",
+        "calls.py",
+        "return Outcome(decoded(seen.result), replayed=True)",
+        "return Outcome(results.encode(decoded(seen.result), limit=9999), replayed=True)",
+        STORM,
+    ),
+    Mutant(
+        "storm: put retries into the key",
+        "keys.py",
+        "        key = self._key(call)\n",
+        "        from celery import current_task\n\n"
+        "        retries = current_task.request.retries if current_task else 0\n"
+        "        key = [self._key(call), retries] if retries else self._key(call)\n",
+        STORM,
+    ),
 ]
