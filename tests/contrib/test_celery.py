@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
+from celery.signals import before_task_publish
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -122,6 +123,23 @@ def test_a_busy_message_is_published_again_and_spends_no_retry(task, deliver, me
     [deferred] = [about for name, about in told if name == "delivery_deferred"]
     assert (deferred["task_id"], deferred["scope"]) == ("the-task", task.name)
     assert re.fullmatch(r"AlreadyRunning, again in [12] s", deferred["note"])
+
+
+def test_a_busy_message_that_is_published_again_keeps_what_comes_after_it(deliver, messages):
+    gate, embedded = Gate(), []
+
+    def look(body, **_):
+        embedded.append(body[2])
+
+    chain, chord = [transactional.s().set(task_id="next")], transactional.s().set(task_id="body")
+    before_task_publish.connect(look)
+    with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
+        deliver(transactional, "key", chain=chain, chord=chord)
+    before_task_publish.disconnect(look)
+    [after] = embedded
+    assert [step["options"]["task_id"] for step in after["chain"]] == ["next"]
+    assert after["chord"]["options"]["task_id"] == "body"
+    messages()
 
 
 @pytest.mark.parametrize("visible", [10, 60, None])

@@ -12,7 +12,7 @@ os.environ |= {
     "CELERY_BROKER_URL": "redis://127.0.0.1:1",
 }
 django.setup()
-PAGES = ("bad_input", "errors", "guarantees", "settings", "signals", "states")
+PAGES = ("bad_input", "errors", "guarantees", "settings", "signals", "states", "storms")
 for name in (f"{page}_page" for page in PAGES):
     generated = import_module(f"tests.docs.{name}")
     generated.PAGE.write_text(generated.page())

@@ -16,7 +16,9 @@ from tests.docs import (
     settings_page,
     signals_page,
     states_page,
+    storms_page,
 )
+from tests.mutants.storms import STORMS
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = {
@@ -35,10 +37,19 @@ INHERITED = {
         settings_page,
         signals_page,
         states_page,
+        storms_page,
     ],
 )
 def test_a_page_that_is_made_of_the_code_is_that_of_the_code(generated):
     assert generated.PAGE.read_text() == generated.page(), "Write it again: python -m tests.docs"
+
+
+def test_each_sabotage_is_reported_by_a_test_and_by_a_storm():
+    known = storms_page.KNOWN
+    for each in storms_page.SABOTAGES:
+        assert not known[each.suite].tests.startswith(STORMS)
+        assert not known[each.suite].is_long
+        assert known[each.storm].tests.startswith(STORMS)
 
 
 def test_each_finding_has_its_place_on_the_page():

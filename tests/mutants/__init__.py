@@ -15,6 +15,8 @@ class Mutant:
     before: str
     after: str
     tests: str
+    #: Whether it runs only if it is named.
+    is_long: bool = False
 
     def is_stale(self) -> bool:
         """Whether the line that it breaks is not there, or is not the only one."""

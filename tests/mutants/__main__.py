@@ -78,11 +78,11 @@ def survives(mutant: Mutant, databases: SimpleQueue[str]) -> str:
 
 
 def chosen(only: str) -> list[Mutant]:
-    """Those whose name has the word; without one, all but the storms, which take minutes and meet
-    what they meet: ``make mutants ARGS=storm:``."""
+    """Those whose name has the word; without one, all but the long ones, which are most of the
+    storms: ``make mutants ARGS=storm:``."""
     if only:
         return [mutant for mutant in MUTANTS if only in mutant.breaks]
-    return [mutant for mutant in MUTANTS if not mutant.tests.startswith("tests/chaos")]
+    return [mutant for mutant in MUTANTS if not mutant.is_long]
 
 
 def passes_unbroken(mutants: list[Mutant], workers: int) -> bool:
