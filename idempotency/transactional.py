@@ -51,6 +51,8 @@ class TransactionalRun(Run):
         self.outer = transaction_owner(self.storage.connection)
         #: Of the start note, if this attempt has one.
         self.claim: Claim | None = None
+        #: Whether a claim before it may have had an effect, which stays to be judged.
+        self.repeats = False
 
     def outcome(self) -> Outcome[Any]:
         if self.outer is not None:
@@ -95,6 +97,7 @@ class TransactionalRun(Run):
                     retention=self.entry.retention,
                     lease=GRACE,
                 )
+                self.repeats = bool(seen and seen.effect_begun and not seen.is_forgotten)
                 if not self.storage.note_start(self.entry, self.claim, seen):
                     raise RecordChangedError
         except DatabaseError as error:
@@ -125,7 +128,7 @@ class TransactionalRun(Run):
         if self.claim is None:
             return
         try:
-            self.storage.fail(self.claim, error, repeats=False)
+            self.storage.fail(self.claim, error, repeats=self.repeats)
         except (DatabaseError, InterfaceError):
             logger.warning("A start of %s may count as a death.", self.named, exc_info=True)
 
@@ -321,7 +324,7 @@ class TransactionalRun(Run):
             raise error
         try:
             if self.claim is not None:
-                noted = self.storage.fail(self.claim, error, repeats=False)
+                noted = self.storage.fail(self.claim, error, repeats=self.repeats)
             else:
                 noted = self.storage.note_failure(self.entry, self._key_hash, error)
             seen = None if noted else self._succeeded(self.storage.look(self.call.key))

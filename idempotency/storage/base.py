@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connections, transaction
-from django.db.models import F
+from django.db.models import Case, F, When
 from django.db.models.functions import Now
 
 from idempotency.attempts import owner
@@ -268,15 +268,17 @@ class Storage(ABC):
             entry.columns(key_hash)
             | described(error)
             | {
-                "policy": None,
                 "settled_at": Now(),
                 "expires_at": after(entry.retention),
             }
         )
+        # What was rolled back has done nothing. An effect of a claim before it goes on being judged
+        # by the policy of that claim.
+        policy = Case(When(effect_begun_at=None, then=None), default=F("policy"))
         with self.transaction(joined=self.in_test_case):
             if not self.in_test_case:
                 self.wait_at_most(timedelta(seconds=1))
-            if failed.update(attempt=F("attempt") + 1, **columns):
+            if failed.update(attempt=F("attempt") + 1, policy=policy, **columns):
                 return True
             new = IdempotencyRecord(key_hash=key_hash, state=State.FAILED, attempt=1, **columns)
             try:
@@ -293,7 +295,9 @@ class Storage(ABC):
 
         Returns False when somebody was faster.
         """
-        return self.claim(entry, claim, seen, policy=TRANSACTIONAL, begins=False)
+        repeats = seen is not None and seen.effect_begun and not seen.is_forgotten
+        policy = (seen.policy if seen and repeats else None) or TRANSACTIONAL
+        return self.claim(entry, claim, seen, policy=policy, begins=False)
 
     def exhaust(self, entry: Entry, seen: Seen) -> bool:
         """Let no delivery claim the key any more. Returns False when somebody was faster."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from idempotency import Leased, OnDoubt, Verdict, current_attempt, execute
+from idempotency import Leased, OnDoubt, Transactional, Verdict, current_attempt, execute
 from idempotency.exceptions import InDoubt, LeaseLost
 from idempotency.models import IdempotencyRecord
 from idempotency.resolution import resolve
@@ -70,6 +70,15 @@ def test_an_unclear_end_is_repeated_with_the_same_provider_key(provider):
     assert (outcome.result, outcome.replayed) == ("done", False)
     assert provider.calls == [the_record().provider_key] * 2
     assert kinds() == ["failed", "taken_over"]
+
+
+def test_a_transaction_that_fails_under_the_key_leaves_it_to_be_repeated(provider):
+    fail(provider)
+    with pytest.raises(ZeroDivisionError):
+        once(lambda: 1 / 0, Transactional())
+    assert (the_record().state, the_record().policy) == ("failed", "retry")
+    once(provider.call)
+    assert provider.calls == [the_record().provider_key] * 2
 
 
 @pytest.mark.parametrize("policy", [RETRY, MARKED])
