@@ -223,7 +223,12 @@ class Expected:
 
     def _note(self, attempt: Attempt) -> str:
         attempt.noted = True
-        seen = self._take(attempt, "transactional", GRACE, begins=False)
+        seen = self.records.get(attempt.key)
+        begun = seen is not None and seen.effect_begun_at is not None
+        repeats = begun and not self.is_forgotten(seen)
+        # The effect of a claim before it is judged by the policy of that claim.
+        policy = (seen.policy if repeats else None) or "transactional"
+        seen = self._take(attempt, policy, GRACE, begins=False)
         if seen is not None and seen.state == "running":
             self.events[attempt.key].append("taken_over")
         return "body"
@@ -491,7 +496,9 @@ class Expected:
         if attempt.noted:
             if record is not None and self.holds(attempt):
                 self._end(record, "failed", RETENTION)
-                record.error_class, record.effect_begun_at = error, None
+                record.error_class = error
+                if not attempt.repeats:
+                    record.effect_begun_at = None
         elif doom is None:
             self._note_failure(attempt, record, error)
         if doom is None:
@@ -503,7 +510,9 @@ class Expected:
             self.records[attempt.key] = record = Record(state="failed", attempt=0, expires_at=0)
         if record.state == "failed" and record.exhausted_at is None:
             self._end(record, "failed", RETENTION)
-            record.attempt, record.error_class, record.policy = record.attempt + 1, error, None
+            record.attempt, record.error_class = record.attempt + 1, error
+            if record.effect_begun_at is None:
+                record.policy = None
             record.fingerprint, record.task_id = attempt.fingerprint, attempt.task_id
 
     def _commit(self, attempt: Attempt, ending: Ending) -> str:

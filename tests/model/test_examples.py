@@ -112,6 +112,18 @@ def test_a_lease_holds_until_it_runs_out_and_not_after_it(machine):
     machine.end(first, RETURNED, acts=False)
 
 
+@BOTH
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_a_transaction_that_fails_leaves_an_effect_before_it_as_it_was(machine, redelivered):
+    deliver(machine, RETRY, UNCLEAR, acts=True)
+    machine.policies["a"] = TRANSACTIONAL
+    # It is the same message that comes again.
+    machine.deliver("a", 0, "f", redelivered, "truth", UNCLEAR, False, [], False)
+    record = machine.expected.records["a"]
+    assert (record.state, record.policy, record.effect_begun_at) == ("failed", "retry", 0.0)
+    deliver(machine, RETRY, RETURNED)
+
+
 @POSTGRESQL
 def test_nothing_is_committed_over_a_record_that_was_allowed_again_meanwhile(machine):
     deliver(machine, TRANSACTIONAL, UNCLEAR)
