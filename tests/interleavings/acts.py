@@ -13,13 +13,13 @@ from uuid import UUID
 from idempotency import Leased, Verdict, current_attempt, parking
 from idempotency.attempts import Delivery
 from idempotency.calls import Call
-from idempotency.exceptions import ClaimAlive, NotInDoubt, NotRunning
+from idempotency.exceptions import ClaimAlive, NotInDoubt, NotRunning, NotSettled
 from idempotency.execution import run
 from idempotency.maintenance import purge, sweep
 from idempotency.models import IdempotencyRecord, Reason
 from idempotency.policies import Doubt, Policy
 from idempotency.querysets import Claim
-from idempotency.resolution import release, resolve
+from idempotency.resolution import allow_again, release, resolve
 from idempotency.states import State
 from idempotency.storage import storage_for
 from tests.interleavings.actors import die, point
@@ -106,6 +106,11 @@ def send_and_hear_nothing(scene: Scene, actor: int) -> int:
     raise TimeoutError("no answer")
 
 
+def send_and_hear_nothing_of_it(scene: Scene, actor: int) -> int:
+    send(scene, actor)
+    raise TimeoutError("no answer")
+
+
 def mark_send_and_die(scene: Scene, actor: int) -> None:
     mark_and_send(scene, actor)
     die()
@@ -150,6 +155,15 @@ def release_the_dead(scene: Scene, actor: int) -> None:
     if held is not None:
         with suppress(NotRunning, ClaimAlive):
             release(held.key_hash, reason="Its host is gone.", claim_id=held.claim_id)
+
+
+def want_it_once_more(scene: Scene, actor: int) -> None:
+    """An operator who reopens what has settled."""
+    settled = IdempotencyRecord.objects.settled().first()
+    if settled is not None:
+        with suppress(NotSettled):
+            allow_again(settled.key_hash, reason="Once more.", seen=settled)
+            scene.log.append(("allowed", actor))
 
 
 def asks(scene: Scene) -> Leased:

@@ -83,6 +83,25 @@ def settled_rows_are_fenced(scene: Scene) -> None:
     assert _left_by_success(scene).rows[: len(rows)] == rows, "a committed row is gone"
 
 
+def once_for_each_time_it_was_allowed(scene: Scene) -> None:
+    """Rows and outside effects under one key, whatever each delivery's policy: one in all, and one
+    more whenever somebody has allowed it again, under a provider key of its own."""
+    ends = _deliveries(scene, AlreadyRunning, InDoubt, LeaseLost)
+    for end in ends:
+        if isinstance(end, Outcome):
+            assert end.result in _effects(scene), "a success was told of an effect that is not"
+    _ends_in_a_success(scene)
+    allowed = [what for what, _ in scene.log].count("allowed")
+    assert 1 <= len(_effects(scene)) <= 1 + allowed, f"{_effects(scene)}, and {allowed} allowed"
+    used = [sent.provider_key for sent in scene.outside]
+    assert len(set(used)) == len(used), "one provider key, and two effects"
+
+
+def _effects(scene: Scene) -> list[int]:
+    """Who has had one."""
+    return [*scene.left().rows, *(sent.actor for sent in scene.outside)]
+
+
 def _left_by_success(scene: Scene) -> Left:
     left = scene.left()
     assert len(left.rows) <= 1, f"the effects of {left.rows} are committed"

@@ -181,6 +181,32 @@ LEASED = (
     settled("settling-retry", SETTLED_REPEATED, SETTLED_REPEATED, preemptions=1),
 )  # fmt: skip
 
+# -- several policies under one key, and what is allowed again --------------------------------
+
+
+def it_was_unclear(scene: Scene) -> None:
+    with pytest.raises(TimeoutError):
+        acts.Deliver(policy=RETRY, body=acts.send_and_hear_nothing_of_it)(scene, BEFORE)
+    scene.outside.clear()  # it is to be repeated
+
+
+def mixed(name: str, *who: Act, **options: Any) -> Situation:
+    check = oracles.once_for_each_time_it_was_allowed
+    return _situation(name, who, check=check, **{"preemptions": 1} | options)
+
+
+AGAIN = acts.want_it_once_more
+MIXED = (
+    mixed("mixed", WRITES, HELD_MARKED, LAPSE),
+    mixed("mixed-deaths", WRITES, HELD_MARKED, LAPSE, faults=DEATH, preemptions=0),
+    mixed("mixed-one-fails", FAILS, HELD_MARKED, LAPSE, error=ValueError, last=1),
+    mixed("mixed-repeated", WRITES, REPEATED, before=it_was_unclear, preemptions=2),
+    mixed("allowed-again", WRITES, WRITES, AGAIN),
+    mixed("allowed-again-after-a-failure", WRITES, WRITES, AGAIN, before=it_failed),
+    mixed("allowed-again-held", HELD_MARKED, HELD_MARKED, AGAIN),
+    mixed("allowed-again-mixed", HELD, WRITES, AGAIN),
+)
+
 # -- REPEATABLE READ --------------------------------------------------------------------------
 
 OLD, NEW = (replace(HELD, secrets=secrets) for secrets in (("old", "new"), ("new", "old")))
@@ -203,4 +229,4 @@ REPEATABLE = tuple(
     )
 )
 
-SITUATIONS = {s.name: s for s in (*TRANSACTIONAL, *LEASED, *REPEATABLE)}
+SITUATIONS = {s.name: s for s in (*TRANSACTIONAL, *LEASED, *MIXED, *REPEATABLE)}

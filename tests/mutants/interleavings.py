@@ -81,4 +81,18 @@ MUTANTS = [
         "return bool(self.claim and seen)",
         _among("transactional-redelivered"),
     ),
+    Mutant(
+        "interleaved: note the failure of a transaction over a claim",
+        "storage/base.py",
+        "failed = self.records.filter(key_hash=key_hash, state=State.FAILED, exhausted_at=None)",
+        "failed = self.records.filter(key_hash=key_hash)",
+        _among("mixed-one-fails"),
+    ),
+    Mutant(
+        "interleaved: give the provider the key of the generation before",
+        "attempts.py",
+        'generation.to_bytes(8, "big")',
+        "bytes(8)",
+        _among("allowed-again-held"),
+    ),
 ]
