@@ -147,7 +147,7 @@ def spoken(duration: timedelta) -> str:
     """
     seconds = max(duration.total_seconds(), 0.0)
     if seconds < 10:
-        return f"{number_format(seconds, 1) if seconds % 1 else int(seconds)} s"
+        return f"{number_format(round(seconds, 1), 1) if seconds % 1 else int(seconds)} s"
     for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -15,7 +15,6 @@ from django.contrib import admin
 from django.core.handlers.asgi import ASGIRequest
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from idempotency.admin.display import utc
@@ -107,11 +106,14 @@ def streamed(
 
 
 async def _one_by_one(parts: Iterator[str]) -> AsyncIterator[str]:
-    while (part := await sync_to_async(next)(parts, None)) is not None:
+    def following() -> str | None:
+        return next(parts, None)
+
+    while (part := await sync_to_async(following)()) is not None:
         yield part
 
 
-def _action(name: str, description: str | Promise, lines: Lines, content_type: str) -> Any:
+def _action(name: str, description: Any, lines: Lines, content_type: str) -> Any:
     @admin.action(permissions=["view"], description=description)
     def export(
         modeladmin: Any, request: HttpRequest, queryset: QuerySet[Any]

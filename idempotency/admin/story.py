@@ -130,4 +130,5 @@ def _deadlines(record: IdempotencyRecord) -> Iterator[Entry]:
 
 
 def _exactly(duration: timedelta) -> str:
-    return f"{number_format(duration.total_seconds(), 3, force_grouping=True)} s"
+    seconds = round(duration.total_seconds(), 3)  # Django cuts what is too long
+    return f"{number_format(seconds, 3, force_grouping=True)} s"
