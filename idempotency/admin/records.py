@@ -191,6 +191,6 @@ class RecordAdminMixin(DashboardAdminMixin):
     def shown_provider_key(self, row: IdempotencyRecord) -> SafeString:
         return copyable(str(row.provider_key))
 
-    @admin.display(description=_("task id"), empty_value="-")
-    def shown_task(self, row: IdempotencyRecord) -> SafeString | None:
-        return copyable(row.task_id) if row.task_id else None
+    @admin.display(description=_("task id"))
+    def shown_task(self, row: IdempotencyRecord) -> SafeString | str:
+        return copyable(row.task_id) if row.task_id else "-"

@@ -84,6 +84,10 @@ def test_what_a_later_version_has_written_is_told_too(admin_client):
     assert "on_a_whim" in text
 
 
+def test_what_a_record_does_not_have_is_shown_as_nothing(admin_client):
+    assert "None" not in shown(admin_client, made())
+
+
 def test_times_are_relative_and_exact(admin_client):
     record = made(created_at=ago(minutes=5))
     listed = page(admin_client, "idempotencyrecord_changelist")
