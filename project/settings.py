@@ -135,4 +135,7 @@ CELERY_BEAT_SCHEDULE = {
     "purge": {"task": "idempotency.purge", "schedule": timedelta(days=1)},
 }
 
-IDEMPOTENCY = {"LEASE": timedelta(seconds=float(os.environ.get("LEASE_SECONDS", "60")))}
+IDEMPOTENCY = {
+    "LEASE": timedelta(seconds=float(os.environ.get("LEASE_SECONDS", "60"))),
+    "STORE_KEY": os.environ.get("STORE_KEY") == "1",
+}

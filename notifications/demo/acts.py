@@ -22,15 +22,13 @@ from notifications.demo.storm import OUR_QUEUE, Phase, Storm
 from notifications.demo.tally import is_kept, is_webhook, table
 from notifications.demo.tasks import PLAIN_QUEUE
 from notifications.demo.trouble import Trouble
-from notifications.demo.workers import Worker, stop_all
+from notifications.demo.workers import SHOWN, Worker, stop_all
 from notifications.rows import COLUMNS, read
 from project.services import Servers, undisturbed
 
 WORKERS_PER_LANE = 2
 MAILS_PER_WEBHOOK = 5
 SECONDS_BETWEEN_SWEEPS = 2
-# Short, so that every redelivery happens while somebody looks.
-TIMEOUTS = {"VISIBILITY_TIMEOUT": "8", "LEASE_SECONDS": "5"}
 
 
 class Demo:
@@ -90,7 +88,7 @@ class Demo:
     def say_where_to_look(self, state: Path) -> None:
         """How the same can be looked at afterwards."""
         self.screen.say(
-            f"Look at it:      make serve, then http://127.0.0.1:8000/admin/ "
+            "Settle a doubt:  make serve, then http://127.0.0.1:8000/ "
             f"(login {login.USER}, password {login.password(state)})"
         )
 
@@ -134,7 +132,7 @@ class Demo:
         self._start_workers(self.ours, "ours", OUR_QUEUE)
 
     def _start_workers(self, lane: Lane, name: str, queue: str) -> None:
-        environment = os.environ | TIMEOUTS | lane.open()
+        environment = os.environ | SHOWN | lane.open()
         for number in range(1, WORKERS_PER_LANE + 1):
             log = self.servers.postgresql.state / f"{name}-{number}.log"
             log.unlink(missing_ok=True)

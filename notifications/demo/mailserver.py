@@ -30,10 +30,12 @@ class MailServer:
     Attributes:
         trouble: What it does wrong on purpose.
         journal: The mails that were taken, in order.
+        refusals: How the next mail to a recipient is refused, instead of being taken.
     """
 
     trouble: Trouble = field(default_factory=Trouble)
     journal: list[Mail] = field(default_factory=list)
+    refusals: dict[str, str] = field(default_factory=dict)
     _at_work: list[str] = field(default_factory=list)
     _controller: Controller | None = None
 
@@ -45,7 +47,7 @@ class MailServer:
             hostname="127.0.0.1",
             port=port,
             ready_timeout=30,
-            server_kwargs={"hostname": "mail.example"},
+            server_hostname="mail.example",
         )
         controller.start()
         self._controller = controller
@@ -61,6 +63,15 @@ class MailServer:
         if any(mail.message_id == message_id for mail in list(self.journal)):
             return True
         return None if message_id in self._at_work else False
+
+    async def handle_RCPT(  # noqa: N802 aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, _options: object
+    ) -> str:
+        """Take a recipient, or refuse them: then their mail is certainly not sent."""
+        refusal = self.refusals.pop(address, "")
+        if not refusal:
+            envelope.rcpt_tos.append(address)
+        return refusal or "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 aiosmtpd's name
         """Take a mail. Until this returns, its sender does not know what became of it."""

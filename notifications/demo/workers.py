@@ -13,6 +13,8 @@ from project.services import CHECKOUT
 
 CONCURRENCY = 2
 STOP_SECONDS = 15
+# So short that every redelivery happens while somebody looks, and with keys that they can read.
+SHOWN = {"VISIBILITY_TIMEOUT": "8", "LEASE_SECONDS": "5", "STORE_KEY": "1"}
 
 
 class Worker:
