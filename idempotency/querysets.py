@@ -79,13 +79,19 @@ class RecordQuerySet(Base):
 
     def unchanged_since(self, seen: Any) -> Self:
         """The row, if nobody has claimed, settled or reopened it since somebody saw it who then
-        decides about it. A renewed lease is no change."""
+        decides about it. A renewed lease is no change.
+
+        What has failed can become exhausted, or a doubt that ends as a failure again, under the
+        same claim: the one sets ``exhausted_at``, the other clears ``effect_begun_at``.
+        """
         return self.filter(
             pk=seen.pk,
             state=seen.state,
             attempt=seen.attempt,
             generation=seen.generation,
             claim_id=seen.claim_id,
+            effect_begun_at__isnull=seen.effect_begun_at is None,
+            exhausted_at__isnull=seen.exhausted_at is None,
         )
 
     def resolvable(self) -> Self:

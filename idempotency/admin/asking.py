@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +16,8 @@ from idempotency.querysets import RecordQuerySet
 
 #: What the page that asks shows of the records; all of them are meant.
 SHOWN = 20
-COLUMNS = ("pk", "key_hash", "scope", "state", "attempt", "generation", "claim_id")
+TIMES = ("effect_begun_at", "exhausted_at")
+COLUMNS = ("pk", "key_hash", "scope", "state", "attempt", "generation", "claim_id", *TIMES)
 
 
 def records_of(pks: list[int]) -> RecordQuerySet:
@@ -93,9 +95,12 @@ def read(seen: str, operation: Operation) -> list[Shown]:
         columns = dict(zip(COLUMNS, values, strict=True))
         columns["key_hash"] = UUID(columns["key_hash"])
         columns["claim_id"] = columns["claim_id"] and UUID(columns["claim_id"])
+        columns |= {name: columns[name] and datetime.fromisoformat(columns[name]) for name in TIMES}
         shown.append(Shown(IdempotencyRecord(**columns), is_live))
     return shown
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
     return value.hex if isinstance(value, UUID) else value

@@ -87,6 +87,11 @@ class SettlingAdminMixin(Mixin):
         permitted = getattr(self, f"has_{operation.permission}_permission")
         return self.has_view_permission(request) and permitted(request)
 
+    def _visible(self, request: HttpRequest, pks: list[int]) -> list[int]:
+        """Those of them that this user may see, in the list and by themselves."""
+        rows = self.get_queryset(request).filter(pk__in=pks).defer("result", "error_message")
+        return [row.pk for row in rows if self.has_view_permission(request, row)]
+
     # -- pages -------------------------------------------------------------------------------------
 
     def get_urls(self) -> list[Any]:
@@ -166,8 +171,8 @@ class SettlingAdminMixin(Mixin):
             ) % {"number": grouped(self.bulk_limit)}
             self.message_user(request, said, messages.ERROR)
             return None
-        visible = self.get_queryset(request).filter(pk__in=pks).values_list("pk", flat=True)
-        chosen = records_of(list(visible))
+        visible = self._visible(request, pks)
+        chosen = records_of(visible)
         fit = list(operation.fitting(chosen).defer("result", "error_message").order_by("-pk"))
         if not fit:
             said = _("%(operation)s: nothing to do. What was selected is left as it is: %(why)s.")
@@ -206,9 +211,8 @@ class SettlingAdminMixin(Mixin):
     def _settle(
         self, request: HttpRequest, operation: Operation, shown: list[Shown], data: dict[str, Any]
     ) -> None:
-        visible = self.get_queryset(request).filter(pk__in=[each.record.pk for each in shown])
-        pks = set(visible.values_list("pk", flat=True))
-        meant = [each for each in shown if each.record.pk in pks]
+        visible = self._visible(request, [each.record.pk for each in shown])
+        meant = [each for each in shown if each.record.pk in visible]
         gone = len(shown) - len(meant)
         outcomes = []
         for outcome in operation.settle_all(meant, by=request.user.get_username(), **data):

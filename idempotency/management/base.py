@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.core.management.base import (
     BaseCommand,
@@ -172,6 +173,10 @@ class ChangingCommand(KeyCommand):
     @abstractmethod
     def change(self, record: IdempotencyRecord, options: dict[str, Any]) -> Published:
         """Change the record, or rehearse it, and publish what waits for it."""
+
+    def claim_of(self, record: IdempotencyRecord) -> UUID:
+        """The claim that is meant: nobody's if there was none, so that no later one is meant."""
+        return record.claim_id or uuid4()
 
     @property
     def operator(self) -> str:

@@ -15,11 +15,15 @@ from django.utils import timezone
 from psycopg import connect
 
 from idempotency import Leased, OnDoubt, Verdict, execute, parking
+from idempotency.admin import RecordAdmin
 from idempotency.admin.settling import SettlingAdminMixin
+from idempotency.digests import Digest, Key
 from idempotency.exceptions import LeaseLost
+from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import park
 from idempotency.resolution import resolve
+from idempotency.storage import storage_for
 from idempotency.testing import AFTER_EFFECT, Message, let_time_pass
 from tests.admin.conftest import RECORDS, as_user, said, the_record
 from tests.execution.conftest import published as published
@@ -484,6 +488,58 @@ def test_what_a_user_may_not_see_is_neither_shown_nor_settled(operator, monkeypa
     assert "another tenant" not in operator.confirm(asked, reason="").content.decode()
     assert said(operator.confirm(asked)) == ["1 record skipped: not there any more."]
     assert the_record().state == "in_doubt"
+
+
+def test_what_a_user_may_not_see_by_itself_is_neither_shown_nor_settled(operator, monkeypatch):
+    asked = operator.choose("it_happened", doubt(scope="another tenant's"), doubt(scope="ours"))
+    may_view = RecordAdmin.has_view_permission
+
+    def has_view_permission(self, request, obj=None):
+        return may_view(self, request) and (obj is None or obj.scope == "ours")
+
+    monkeypatch.setattr(RecordAdmin, "has_view_permission", has_view_permission)
+    assert "another tenant" not in operator.confirm(asked, reason="").content.decode()
+    assert said(operator.confirm(asked)) == [
+        "It happened: 1 record.",
+        "1 record skipped: not there any more.",
+    ]
+    assert the_record(scope="another tenant's").state == "in_doubt"
+
+
+def failed(scope="payments"):
+    """What a provider refused that would have known a repeat: its effect had begun."""
+    policy = Leased(on_doubt=OnDoubt.RETRY, provider_window=timedelta(hours=1))
+
+    def body():
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        execute(body, key="key", scope=scope, policy=policy)
+    return the_record(scope=scope)
+
+
+def exhaust(record):
+    seen = storage_for("default").look(Key("", (Digest(record.key_hash, None),), ""))
+    assert IdempotencyRecord.objects.exhaust(seen, retention=timedelta(days=1))
+
+
+def doubt_that_ended_as_a_failure(record):
+    """Its window ended, the sweeper found it, and somebody has settled it."""
+    rows = IdempotencyRecord.objects.filter(pk=record.pk)
+    rows.update(repeat_until=timezone.now())
+    sweep()
+    resolve(record.key_hash, Verdict.did_not_happen(), reason="seen")
+
+
+@pytest.mark.parametrize("meanwhile", [exhaust, doubt_that_ended_as_a_failure])
+def test_what_failed_otherwise_meanwhile_is_not_allowed_again(operator, meanwhile):
+    record = failed()
+    asked = operator.press("allow_again", record)
+    meanwhile(record)
+    assert the_record().state == "failed"
+    assert the_record().claim_id == record.claim_id
+    assert "skipped: changed meanwhile" in said(operator.confirm(asked))[0]
+    assert the_record().generation == 1
 
 
 def test_a_record_that_is_gone_is_said_to_be(operator):

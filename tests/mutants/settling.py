@@ -214,14 +214,14 @@ MUTANTS = [
     Mutant(
         "settle: show what a user may not see",
         "admin/settling.py",
-        "chosen = records_of(list(visible))",
+        "chosen = records_of(visible)",
         "chosen = records_of(pks)",
         f"{ADMIN} -k may_not_see",
     ),
     Mutant(
         "settle: settle what a user may not see",
         "admin/settling.py",
-        "meant = [each for each in shown if each.record.pk in pks]",
+        "meant = [each for each in shown if each.record.pk in visible]",
         "meant = shown",
         f"{ADMIN} -k may_not_see",
     ),

@@ -17,6 +17,7 @@ from idempotency import Leased, OnDoubt, execute, idempotent, jobs
 from idempotency.maintenance import Purged, purge
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import park
+from idempotency.resolution import allow_again
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -286,6 +287,27 @@ def test_a_success_is_allowed_again_and_a_doubt_is_not():
     doubt(scope="other")
     with pytest.raises(CommandError, match="cannot be allowed again: its record is in doubt"):
         run("allow_again", "key", "--scope", "other", "--reason", "asked for")
+
+
+def test_no_claim_is_meant_that_came_after_the_record_was_read(monkeypatch):
+    """The record was read as a transactional success, which has no claim."""
+    execute(lambda: None, key="key", scope="test")
+    read = IdempotencyRecord.objects.get()
+    allow_again(read.key_hash, reason="by somebody else")
+    monkeypatch.setattr("idempotency.management.base.KeyCommand.record", lambda *args: read)
+
+    def refused(*command):
+        with pytest.raises(CommandError, match="Nothing was changed"):
+            run(*command, "key", "--reason", "?")
+
+    def body():
+        refused("release", "--force")
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        execute(body, key="key", scope="test", policy=HOLD)
+    refused("resolve", "--did-not-happen")
+    assert IdempotencyRecord.objects.get().state == "in_doubt"
 
 
 # -- all of them ---------------------------------------------------------------------------------

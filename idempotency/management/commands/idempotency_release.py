@@ -35,7 +35,7 @@ class Command(ChangingCommand):
             reason=options["reason"],
             by=self.operator,
             using=self.using,
-            claim_id=record.claim_id,
+            claim_id=self.claim_of(record),
             force=options["force"],
             dry_run=options["dry_run"],
         )

@@ -33,7 +33,7 @@ class Command(ChangingCommand):
             reason=options["reason"],
             by=self.operator,
             using=self.using,
-            claim_id=record.claim_id,
+            claim_id=self.claim_of(record),
             dry_run=options["dry_run"],
         )
 
