@@ -137,7 +137,14 @@ class IdempotencyRecord(models.Model):
                 fields=["state", "id"],
                 condition=~Q(state=State.SUCCEEDED),
                 name="idempotency_record_attention",
-            )
+            ),
+            # Few, among failures that can be millions. What is not exhausted is in it never, so
+            # that it costs neither a first execution nor a failure a byte of WAL.
+            models.Index(
+                fields=["id"],
+                condition=Q(exhausted_at__isnull=False),
+                name="idempotency_exhausted",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -39,7 +39,7 @@ class Item:
 
 
 def attention(using: str, address: Callable[..., str]) -> list[Item]:
-    """What needs attention now: five statements, each on an index or on a table that is small.
+    """What needs attention now: seven statements, each on an index or on a table that is small.
 
     Args:
         address: Makes the address of a page of the admin, by its name and a query.

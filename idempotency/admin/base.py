@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import Min, Model, QuerySet
+from django.db.models import Min, Model, Q, QuerySet
 from django.db.models.functions import Now
 from django.forms import Media
 from django.http import HttpRequest
@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from idempotency.admin.display import instant
 from idempotency.admin.export import EXPORTS
-from idempotency.admin.search import keys_named, newest
+from idempotency.admin.search import OF_STATE, keys_named, newest, newest_of
 from idempotency.conf import conf
 from idempotency.redaction import COLUMNS, redact
 
@@ -47,25 +47,38 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg] # no generic class a
 
 
 class BoundedChangeList(ChangeList):
-    """What no index serves is looked for among so many ids, and the page says so."""
+    """What no index serves by itself is looked for among so many ids, or so many of a state, and
+    the page says so."""
 
-    #: Ids, about as many as rows.
+    #: Ids, about as many as rows: they lie side by side.
     WINDOW = 200_000
+    OF_STATE = OF_STATE
     window: int | None = None
+    is_of_state = is_oldest_window = False
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         rows = super().get_queryset(request, *args, **kwargs)
         asked = self.get_filters_params()
         view: Any = self.model_admin
-        if self.query or not asked or view.is_served(asked):
+        if self.query or not asked:
             return rows
-        self.window = self.WINDOW
         self.is_oldest_window = "expires" in asked
+        held = view.held_by_index(asked)
+        if held is not None:
+            return self._among_held(rows, held) if len(asked) > 1 else rows
+        self.window = self.WINDOW
         if not self.is_oldest_window:
             narrowed: QuerySet[Any] = newest(rows, self.WINDOW)
             return narrowed
         first = self.model._default_manager.using(rows.db).aggregate(first=Min("pk"))["first"] or 0
         return rows.filter(pk__lt=first + self.WINDOW)
+
+    def _among_held(self, rows: QuerySet[Any], held: Q) -> QuerySet[Any]:
+        oldest = self.is_oldest_window
+        narrowed: QuerySet[Any] = newest_of(rows, held, self.OF_STATE, oldest=oldest)
+        if narrowed is not rows:
+            self.window, self.is_of_state = self.OF_STATE, True
+        return narrowed
 
 
 class ReadOnlyAdminMixin(Mixin):
@@ -111,9 +124,9 @@ class ReadOnlyAdminMixin(Mixin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BoundedChangeList
 
-    def is_served(self, asked: dict[str, list[str]]) -> bool:
-        """Whether an index finds the rows that these parameters ask for."""
-        return False
+    def held_by_index(self, asked: dict[str, list[str]]) -> Q | None:
+        """All that an index holds of what these parameters ask for, and little else."""
+        return None
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """With ``seen_at``, the database's clock: it alone decides leases and expiry."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -37,8 +37,18 @@ class StateFilter(admin.SimpleListFilter):
         return narrowed(queryset, self.value() or "")
 
 
+#: What an index holds of each look; of what has succeeded none does.
+HELD = {
+    "in_doubt": Q(state=State.IN_DOUBT),
+    "lapsed": Q(state=State.RUNNING),
+    "exhausted": Q(state=State.FAILED, exhausted_at__isnull=False),
+    "failed": Q(state=State.FAILED),
+    "running": Q(state=State.RUNNING),
+}
+
+
 def narrowed(records: Any, name: str) -> QuerySet[Any]:
-    """The records of one look. The state is always named: by it the partial index is known."""
+    """The records of one look. The state is always named: by it a partial index is known."""
     failed = records.filter(state=State.FAILED)
     looks = {
         "lapsed": records.lapsed(),

@@ -16,8 +16,9 @@ from django.utils.translation import gettext_lazy as _
 from idempotency.admin.attention import attention
 from idempotency.admin.base import BoundedChangeList
 from idempotency.admin.dashboard import DashboardAdminMixin
-from idempotency.admin.display import LOOKS, Text, badge, breakable, copyable, detailed, look_of
+from idempotency.admin.display import Text, badge, breakable, copyable, detailed, look_of
 from idempotency.admin.filters import (
+    HELD,
     AgeFilter,
     AttemptsFilter,
     ExpiryFilter,
@@ -77,10 +78,9 @@ class RecordAdminMixin(DashboardAdminMixin):
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return RecordChangeList
 
-    def is_served(self, asked: dict[str, list[str]]) -> bool:
-        """The partial index holds all that has not succeeded."""
-        state = asked.get("state", [""])[-1]  # of more than one, the filter takes the last
-        return state in LOOKS and state != "succeeded"
+    def held_by_index(self, asked: dict[str, list[str]]) -> Q | None:
+        """The partial indexes hold all that has not succeeded."""
+        return HELD.get(asked.get("state", [""])[-1])  # of more than one, the filter takes the last
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

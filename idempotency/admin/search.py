@@ -19,6 +19,10 @@ logger = logging.getLogger("idempotency")
 
 #: Nothing indexes a task id: it is looked for in so many of the newest ids of a table.
 NEWEST = 20_000
+#: And in so many of the newest of each state but success: they lie far apart, so that each costs
+#: more to read, and a job that fails all the time leaves millions.
+OF_STATE = 5_000
+UNSUCCESSFUL = (State.IN_DOUBT, State.RUNNING, State.FAILED)
 #: Of one task id: more keys than a message ever has.
 KEYS = 100
 
@@ -54,11 +58,23 @@ def newest(rows: Any, number: int) -> Any:
     return rows.filter(pk__gt=last - number)
 
 
+def newest_of(rows: Any, held: Q, number: int, *, oldest: bool = False) -> Any:
+    """The rows that are among the newest of those that an index holds, or among the oldest; the
+    same rows if it holds no more than so many."""
+    order, beyond = ("pk", "pk__lt") if oldest else ("-pk", "pk__gt")
+    index = rows.model._default_manager.using(rows.db).filter(held).order_by(order)
+    edge = list(index.values_list("pk", flat=True)[number : number + 1])
+    return rows.filter(**{beyond: edge[0]}) if edge else rows
+
+
 def _hashes_of_task(task_id: str, using: str) -> Iterator[UUID]:
     records = IdempotencyRecord.objects.using(using)
     events = IdempotencyEvent.objects.using(using)
     places = (
-        records.exclude(state=State.SUCCEEDED),  # the partial index holds them all
+        *(
+            newest_of(records.filter(state=state), Q(state=state), OF_STATE)
+            for state in UNSUCCESSFUL
+        ),
         newest(records, NEWEST),
         newest(events, NEWEST),
         ParkedMessage.objects.using(using),

@@ -227,7 +227,12 @@ class Migration(migrations.Migration):
                         condition=models.Q(("state", "succeeded"), _negated=True),
                         fields=["state", "id"],
                         name="idempotency_record_attention",
-                    )
+                    ),
+                    models.Index(
+                        condition=models.Q(("exhausted_at__isnull", False)),
+                        fields=["id"],
+                        name="idempotency_exhausted",
+                    ),
                 ],
                 "constraints": [
                     models.UniqueConstraint(

@@ -72,6 +72,19 @@ def test_by_the_task_id_whatever_has_not_succeeded(admin_client, monkeypatch, st
     assert listed(admin_client, q="5f0e") == {wanted.pk}
 
 
+def test_by_the_task_id_a_failure_among_the_newest_failures_only(admin_client, monkeypatch):
+    monkeypatch.setattr(search, "NEWEST", 1)
+    monkeypatch.setattr(search, "OF_STATE", 2)
+    wanted = made("failed", task_id="5f0e").pk
+    made("failed")
+    assert listed(admin_client, q="5f0e") == {wanted}
+    made("failed")
+    assert listed(admin_client, q="5f0e") == set()
+    said = "A task id is looked for among the newest records and events only."
+    assert said in page(admin_client, "idempotencyrecord_changelist", q="5f0e")
+    assert said not in page(admin_client, "idempotencyrecord_changelist")
+
+
 def test_by_the_task_id_a_success_among_the_newest_only(admin_client, monkeypatch):
     wanted = made(task_id="5f0e").pk
     assert listed(admin_client, q="5f0e") == {wanted}
@@ -155,6 +168,22 @@ def test_a_filter_looks_through_a_window_and_the_page_says_so(admin_client, monk
     assert limit not in page(admin_client, "idempotencyrecord_changelist")
 
 
+@pytest.mark.parametrize("more", [{}, {"expires": "soon"}], ids=["newest", "oldest"])
+def test_two_filters_look_through_a_part_of_a_state_and_the_page_says_so(
+    admin_client, monkeypatch, more
+):
+    monkeypatch.setattr("idempotency.admin.base.BoundedChangeList.OF_STATE", 2)
+    made("running", scope="shop.bill")
+    soon = [made("failed", scope="shop.bill", expires_at=ago(hours=-1)).pk for _ in range(3)]
+    query = {"state": "failed", "scope": "shop.bill"} | more
+    found = soon[:2] if more else soon[1:]
+    assert listed(admin_client, **query) == set(found)
+    said = f"looked for among the {'oldest' if more else 'newest'} 2 of it"
+    assert said in page(admin_client, "idempotencyrecord_changelist", **query)
+    few = {"state": "running", "scope": "shop.bill"}
+    assert "looked for" not in page(admin_client, "idempotencyrecord_changelist", **few)
+
+
 def test_a_scope_that_no_record_can_have_finds_none(admin_client):
     made()
     assert listed(admin_client, scope="\0") == set()
@@ -236,3 +265,20 @@ def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypa
     shown = " ".join(page(admin_client, "idempotencyrecord_changelist").split())
     said, _, _ = shown.partition("2+ failed")[2].partition("</li>")
     assert "5 h ago" in said
+
+
+def test_the_exhausted_are_told_however_many_have_only_failed(admin_client, monkeypatch):
+    monkeypatch.setattr("idempotency.admin.attention.CAP", 2)
+    for _ in range(3):
+        made("failed")
+    made("failed", exhausted_at=ago(minutes=1))
+    shown = page(admin_client, "idempotencyrecord_changelist")
+    assert "1 exhausted" in shown
+    assert "2+ failed" in shown
+
+
+def test_what_is_exhausted_is_not_counted_as_failed_too(admin_client):
+    made("failed", exhausted_at=ago(minutes=1))
+    assert "1 failed" not in page(admin_client, "idempotencyrecord_changelist")
+    made("failed")
+    assert "1 failed" in page(admin_client, "idempotencyrecord_changelist")
