@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timezone import is_naive, make_aware
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from idempotency.conf import conf
 from idempotency.models import IdempotencyRecord
 from idempotency.prospects import has_lapsed, spoken
 from idempotency.states import State
+from idempotency.storage import storage_for
 
 #: What a page shows of a text; ``idempotency_show --json`` prints all of it.
 LENGTH = 10_000
@@ -79,7 +80,7 @@ def breakable(name: str) -> SafeString:
 
 def utc(at: datetime) -> datetime:
     """An instant of ours in UTC, with or without USE_TZ."""
-    return (make_aware(at) if is_naive(at) else at).astimezone(UTC)
+    return storage_for(conf().DATABASE).in_utc(at)
 
 
 def relative(at: datetime, now: datetime) -> str:

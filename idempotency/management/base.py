@@ -23,7 +23,7 @@ from django.core.management.base import (
 )
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, OperationalError, connections
-from django.utils.timezone import is_naive, localtime, make_aware
+from django.utils.timezone import localtime
 
 from idempotency.conf import conf
 from idempotency.digests import check_scope
@@ -197,9 +197,14 @@ def _told(done: Published, *, is_rehearsal: bool) -> str:
     return said
 
 
-def moment(at: datetime) -> str:
-    """A time for people, in the project's time zone, which it names."""
-    aware = make_aware(at) if is_naive(at) else localtime(at)
+def moment(at: datetime, using: str | None = None) -> str:
+    """A time for people, in the project's time zone, which it names.
+
+    Args:
+        at: Of a row.
+        using: Database alias. Default: the setting ``DATABASE``.
+    """
+    aware = localtime(storage_for(using or conf().DATABASE).in_utc(at))
     return aware.isoformat(" ", "seconds")
 
 

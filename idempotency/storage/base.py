@@ -6,7 +6,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Case, F, When
 from django.db.models.functions import Now
+from django.utils.timezone import is_naive, make_aware
 
 from idempotency.attempts import owner
 from idempotency.exceptions import BodyCommitted, InsideTransaction, ManualCommit, NotCommitted
@@ -46,6 +47,10 @@ class Storage(ABC):
     @cached_property
     def records(self) -> RecordQuerySet:
         return IdempotencyRecord.objects.using(self.using)
+
+    def in_utc(self, at: datetime) -> datetime:
+        """An instant of a column. Without USE_TZ it is naive, in the zone of the connection."""
+        return (make_aware(at) if is_naive(at) else at).astimezone(UTC)
 
     # -- transactions ------------------------------------------------------------------------
 

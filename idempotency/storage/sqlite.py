@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from sqlite3 import SQLITE_BUSY, SQLITE_LOCKED
 from sqlite3 import Error as SQLiteError
@@ -11,7 +11,7 @@ from typing import Any
 from django.db import IntegrityError
 from django.db.models.functions import Now
 from django.utils.dateparse import parse_datetime
-from django.utils.timezone import make_aware
+from django.utils.timezone import is_naive, make_aware
 
 from idempotency.keys import Key
 from idempotency.models import IdempotencyRecord
@@ -33,6 +33,10 @@ _numbers = count(1)
 class SQLite(Storage):
     """Who has begun is the only one who writes: no other attempt of any key runs meanwhile, unless
     under a lease. Its ``COMMIT`` is as durable as the pragma ``synchronous`` makes it."""
+
+    def in_utc(self, at: datetime) -> datetime:
+        # Without USE_TZ too, SQLite's clock is in UTC. (sqlite.org/lang_datefunc.html, 'now')
+        return at.replace(tzinfo=UTC) if is_naive(at) else super().in_utc(at)
 
     def _send(self, sql: str) -> Any:
         return self.connection.cursor().execute(sql)

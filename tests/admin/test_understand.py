@@ -1,5 +1,6 @@
 """One page tells what happened to a key, what waits for it and what comes next; and only tells."""
 
+import io
 import re
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -7,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
+from django.core.management import call_command
 from django.test import override_settings
 from django.urls import path, reverse
 
@@ -107,6 +109,22 @@ def test_times_are_exact_without_time_zones_too(admin_client):
     assert f'title="{utc:%Y-%m-%d %H:%M:%S} UTC"' in page(
         admin_client, "idempotencyrecord_changelist"
     )
+
+
+@pytest.mark.django_db(databases=["default", "sqlite"])
+@override_settings(USE_TZ=False, TIME_ZONE="Asia/Tokyo", IDEMPOTENCY={"DATABASE": "sqlite"})
+def test_the_clock_of_sqlite_is_not_taken_for_local_time(admin_client):
+    """It is in UTC, and PostgreSQL's is in the zone of its session."""
+    with pytest.raises(ZeroDivisionError):
+        execute(lambda: 1 / 0, key=7, scope="test")
+    at = IdempotencyRecord.objects.using("sqlite").get().created_at
+    listed = page(admin_client, "idempotencyrecord_changelist")
+    exact = f'title="{at:%Y-%m-%d %H:%M:%S} UTC">'
+    assert re.search(rf"oldest <time [^>]*{exact}\d\S* s ago", listed)
+    assert listed.count(exact) >= 2  # in the list too
+    output = io.StringIO()
+    call_command("idempotency_show", "7", "--scope", "test", stdout=output)
+    assert f"{at + timedelta(hours=9):%Y-%m-%d %H:%M:%S}+09:00" in output.getvalue()
 
 
 def test_only_the_newest_events_of_a_storm_are_told(admin_client, monkeypatch):

@@ -192,7 +192,7 @@ MUTANTS = [
     ),
     Mutant(
         "operator: tell a local time as UTC",
-        "admin/display.py",
+        "storage/base.py",
         "(make_aware(at) if is_naive(at) else at).astimezone(UTC)",
         "at.replace(tzinfo=UTC)",
         f"{TELL} -k without_time_zones",

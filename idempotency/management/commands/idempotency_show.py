@@ -64,11 +64,11 @@ class Command(KeyCommand):
         for message in parked:
             kept = "" if message.message is not None else ", not kept: send it again yourself"
             waits = f"message {message.task_id}  {Reason(message.reason).label}{kept}"
-            self._line("parked", f"{moment(message.created_at)}  {waits}")
+            self._line("parked", f"{moment(message.created_at, self.using)}  {waits}")
         self._line("next", _next(record))
 
     def _line(self, name: str, value: object) -> None:
-        text = moment(value) if isinstance(value, datetime) else str(value)
+        text = moment(value, self.using) if isinstance(value, datetime) else str(value)
         if len(text) > LENGTH:
             text = f"{text[:LENGTH]}… ({len(text):,} characters)"
         # The text of an error may come from anywhere: a terminal obeys control characters.
@@ -87,7 +87,7 @@ def _columns(record: IdempotencyRecord) -> dict[str, Any]:
 def _told(event: IdempotencyEvent) -> list[str]:
     """An event in words, without what it does not say."""
     said = [
-        moment(event.at),
+        moment(event.at, event._state.db),
         f"{event.kind:13}",
         f"attempt {event.attempt}" if event.attempt is not None else "",
         f"ran {event.duration.total_seconds():.3f} s" if event.duration is not None else "",
