@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from django.db.models import (
     ExpressionWrapper,
     F,
     Max,
+    Min,
     OuterRef,
     Q,
     QuerySet,
@@ -190,8 +191,9 @@ class Purged:
     Attributes:
         records: Settled records that were forgotten, and are deleted.
         events: Events that were older than ``EVENT_RETENTION``, and are deleted.
-        lag: For how long the oldest of these records had been forgotten when the purge began;
-            None when there was none. Much more than the time between two purges: they are too few.
+        lag: For how long the oldest of these records (of the first ``PURGE_BATCH`` ids with one)
+            had been forgotten; None when there was none. Much more than the time between two
+            purges: they are too few.
     """
 
     records: int
@@ -221,12 +223,16 @@ def purge(
     records = forgotten(using).order_by()
     events = IdempotencyEvent.objects.using(using).order_by()
     events = events.filter(at__lte=Now() - conf().EVENT_RETENTION)
-    age = ExpressionWrapper(Now() - F("expires_at"), output_field=DurationField())
-    due = records.aggregate(number=Count("pk"), lag=Max(age))  # one scan
     if dry_run:
+        due = records.aggregate(number=Count("pk"), lag=Max(_since("expires_at")))  # one scan
         return Purged(due["number"], events.count(), due["lag"])
     tally = _Tally(progress)
-    return Purged(_delete(records, tally), _delete(events, tally), due["lag"])
+    number, lag = _delete(records, "expires_at", tally)
+    return Purged(number, _delete(events, "at", tally)[0], lag)
+
+
+def _since(column: str) -> Any:
+    return ExpressionWrapper(Now() - F(column), output_field=DurationField())
 
 
 def forgotten(using: str) -> Any:
@@ -263,15 +269,27 @@ def purge_chosen(
     return deleted
 
 
-def _delete(rows: QuerySet[Any], tally: _Tally) -> int:
-    """Batch by batch along the primary key: no index on a time is needed, and no lock is long."""
-    everything = rows.model._default_manager.using(rows.db).order_by("pk")
-    done, low = 0, 0
-    while True:
-        ids = everything.filter(pk__gt=low).values_list("pk", flat=True)[: conf().PURGE_BATCH]
-        high = max(ids, default=None)
-        if high is None:
-            return done
-        number, _ = rows.filter(pk__gt=low, pk__lte=high).delete()
-        done, low = done + number, high
+def _delete(rows: QuerySet[Any], column: str, tally: _Tally) -> tuple[int, timedelta | None]:
+    """Batch by batch along the primary key: no index on a time is needed, and no lock is long.
+
+    Returns how many, and how long ago the oldest ``column`` was in the first batch that held one:
+    ids go with time, and to ask every batch would take as long again.
+    """
+    done, oldest = 0, None
+    for batch in _batches(rows):
+        if oldest is None:
+            oldest = batch.aggregate(age=Max(_since(column)))["age"]
+        number, _ = batch.delete()
+        done += number
         tally.add(number)
+    return done, oldest
+
+
+def _batches(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
+    """The rows by ranges of ids that hold no more than ``PURGE_BATCH``. Where purges have left
+    nothing, none is made."""
+    everything = rows.model._default_manager.using(rows.db)
+    high = 0
+    while (low := everything.filter(pk__gt=high).aggregate(low=Min("pk"))["low"]) is not None:
+        high = low + conf().PURGE_BATCH - 1
+        yield rows.filter(pk__gte=low, pk__lte=high)

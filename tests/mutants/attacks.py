@@ -47,9 +47,9 @@ MUTANTS = [
     Mutant(
         "attack: purge by what was seen before",
         "maintenance.py",
-        "        number, _ = rows.filter(pk__gt=low, pk__lte=high).delete()",
-        "        due = list(rows.filter(pk__gt=low, pk__lte=high).values_list('pk', flat=True))\n"
-        "        number, _ = everything.filter(pk__in=due).delete()",
+        "        number, _ = batch.delete()",
+        "        due = list(batch.values_list('pk', flat=True))\n"
+        "        number, _ = rows.model._default_manager.filter(pk__in=due).delete()",
         f"{CLAIMS} -k purge",
     ),
     Mutant(

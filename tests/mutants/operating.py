@@ -54,15 +54,15 @@ MUTANTS = [
     Mutant(
         "delete in a dry run",
         "maintenance.py",
-        "    if dry_run:\n        return Purged",
-        "    if False:\n        return Purged",
+        "    if dry_run:\n        due =",
+        "    if False:\n        due =",
         f"{COMMANDS} -k dry_run",
     ),
     Mutant(
         "purge the first batch only",
         "maintenance.py",
-        "done, low = done + number, high",
-        "return number",
+        "        done += number\n",
+        "        return number, oldest\n",
         f"{COMMANDS} -k nothing_else",
     ),
     Mutant(

@@ -10,7 +10,9 @@ import pytest
 from celery import current_app
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
+from django.db import connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from idempotency import Leased, OnDoubt, execute, idempotent, jobs
@@ -61,6 +63,27 @@ def test_a_purge_deletes_what_is_forgotten_and_nothing_else():
     assert timedelta(hours=1) <= purged.lag < timedelta(hours=2)
     assert [record.scope for record in IdempotencyRecord.objects.all()] == ["new"]
     assert purge().lag is None
+
+
+@override_settings(IDEMPOTENCY={"PURGE_BATCH": 1})
+def test_the_lag_is_that_of_the_first_that_is_forgotten():
+    for number, hours in enumerate((-1, 3, 2, -1)):
+        execute(lambda: None, key=number, scope="old")
+        rows = IdempotencyRecord.objects.filter(pk=IdempotencyRecord.objects.latest("pk").pk)
+        rows.update(expires_at=timezone.now() - timedelta(hours=hours))
+    assert timedelta(hours=3) <= purge().lag < timedelta(hours=4)
+
+
+@override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
+def test_a_purge_steps_over_what_earlier_ones_have_deleted():
+    for number in range(4):
+        execute(lambda: None, key=number, scope="old")
+    forget(scope="old")
+    last = IdempotencyRecord.objects.latest("id").id
+    IdempotencyRecord.objects.filter(id=last).update(id=last + 10_000)
+    with CaptureQueriesContext(connection) as queries:
+        assert purge().records == 4
+    assert len(queries) < 20
 
 
 @pytest.mark.parametrize("state", ["in_doubt", "exhausted", "waited for"])
