@@ -7,10 +7,10 @@ TESTS := -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_c
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve chaos test pooled crashes oldest django smoke bare check docs format mutants clean
+.PHONY: help install demo serve chaos test pooled bench-admin crashes oldest django smoke bare check docs format mutants clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make .venv with all that the project needs
 
@@ -36,6 +36,9 @@ POOLED = transactional leased resolution asked deaths retried
 pooled: .venv/installed ## Run the app's tests through PgBouncer, in transaction mode
 	$(SERVERS) $(RUN) $(TESTS) -p tests.harness.pooled $(POOLED:%=tests/execution/test_%.py) \
 	    tests/faults tests/storage/test_postgresql.py $(ARGS)
+
+bench-admin: .venv/installed ## Measure each page of the admin on a large database (ROWS=)
+	@$(RUN) -m tests.benchmarks.admin
 
 crashes: .venv/installed ## Strike every point by every fault, and remake the tables of the guarantees (an hour)
 	$(SERVERS) $(RUN) -m tests.crashes
