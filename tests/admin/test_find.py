@@ -258,12 +258,13 @@ def test_a_quiet_night_is_said_to_be_one(admin_client):
     assert "Nothing needs attention." in shown
 
 
-def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypatch):
+@pytest.mark.parametrize(("state", "word"), [("failed", "failed"), ("in_doubt", "in doubt")])
+def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypatch, state, word):
     monkeypatch.setattr("idempotency.statistics.CAP", 2)
     for hours in (5, 4, 3, 2):
-        made("failed", created_at=ago(hours=hours))
+        made(state, created_at=ago(hours=hours))
     shown = " ".join(page(admin_client, "idempotencyrecord_changelist").split())
-    said, _, _ = shown.partition("2+ failed")[2].partition("</li>")
+    said, _, _ = shown.partition(f"2+ {word}")[2].partition("</li>")
     assert "5 h ago" in said
 
 
