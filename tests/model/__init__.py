@@ -2,4 +2,5 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.model.machine")  # which compares
+for name in ("steps", "bodies", "machine"):  # which compare
+    pytest.register_assert_rewrite(f"tests.model.{name}")

@@ -1,21 +1,16 @@
-"""The app itself, on a real database: deliveries in threads whose bodies do what they are told."""
+"""The app itself, on a real database: what is delivered to it, and what then stands there."""
 
 from __future__ import annotations
 
 import json
 import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
-from functools import partial
-from queue import SimpleQueue
-from types import SimpleNamespace
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connections
 from django.utils import timezone
 
 from idempotency import Leased, OnDoubt, Transactional, Verdict, current_attempt, execution
@@ -27,98 +22,11 @@ from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessag
 from idempotency.parking import give_up, park
 from idempotency.querysets import Claim
 from idempotency.storage import storage_for
-from idempotency.testing.deaths import Death, SimulatedCrash, simulated
-from idempotency.testing.watching import Watch, watched_by
 from tests.jobs.models import Effect
-from tests.model import expected
-from tests.model.expected import COLUMNS, LEASE, RETENTION, TOLD, WINDOW, Attempt, Ending
+from tests.model.process import HOUR, Process, Refused, Unclear, end_as, name_of, said_of
+from tests.model.record import COLUMNS, LEASE, RETENTION, TOLD, WINDOW, Attempt, Ending, Policy
 
 SCOPE = "tests.model"
-#: By the name of their vendor.
-ALIASES = {"postgresql": "default", "sqlite": "sqlite"}
-#: Moments are counted from 1.
-NEVER = 0
-HOUR = timedelta(hours=1)
-
-
-class Refused(Exception):
-    """The provider said no."""
-
-
-class Unclear(Exception):
-    """The provider said nothing."""
-
-
-ERRORS: Mapping[str, type[Exception]] = {"refused": Refused, "unclear": Unclear}
-NAMES = {error.__name__: name for name, error in ERRORS.items()}
-
-
-def name_of(error: str | None) -> str | None:
-    """An error as the model calls it, from its dotted path."""
-    name = error and error.rpartition(".")[2]
-    return NAMES.get(name, name) if name else None
-
-
-class Process:
-    """A thread in which deliveries run, one after the other."""
-
-    def __init__(self) -> None:
-        self._orders: SimpleQueue[Any] = SimpleQueue()
-        self._reports: SimpleQueue[Any] = SimpleQueue()
-        self._death = Death(NEVER)
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        for alias in ALIASES.values():
-            connections[alias].ensure_connection()
-        for order in iter(self._orders.get, None):
-            self._reports.put(order())
-        connections.close_all()
-
-    def close(self) -> None:
-        self._orders.put(None)
-        self._thread.join(20)
-
-    def ask(self, order: Any) -> Any:
-        """Where it stands next: in the body, at the end of the delivery, or a step further."""
-        self._orders.put(order)
-        return self._reports.get(timeout=60)
-
-    def deliver(self, call: Call) -> Any:
-        return self.ask(partial(self._deliver, replace(call, function=self._body)))
-
-    def end(self, how: Callable[[], Any]) -> Any:
-        return self.ask(SimpleNamespace(end=how))
-
-    def die(self) -> Any:
-        """What was open is rolled back, and nothing more is written."""
-
-        def die() -> None:
-            self._death.struck = "in its body"
-            raise SimulatedCrash
-
-        return self.end(die)
-
-    def _deliver(self, call: Call) -> Any:
-        self._death = Death(NEVER)
-        try:
-            with simulated(self._death) as meet, watched_by(Watch(meet)):
-                return execution.run(call)
-        except (SimulatedCrash, Exception) as error:
-            return error
-
-    def _body(self) -> Any:
-        self._reports.put(current_attempt())
-        while True:
-            order = self._orders.get()
-            if isinstance(order, SimpleNamespace):
-                return order.end()
-            try:
-                said = order()
-            except Exception as error:
-                said = error
-            self._reports.put(said)
 
 
 class Message(Delivery):
@@ -168,7 +76,7 @@ class Actual:
 
     # -- what a delivery needs ---------------------------------------------------------------
 
-    def policy(self, policy: expected.Policy) -> Transactional | Leased:
+    def policy(self, policy: Policy) -> Transactional | Leased:
         if not policy.is_leased:
             return Transactional()
         windows = {"provider_window": WINDOW * HOUR} if policy.name == "retry" else {}
@@ -199,7 +107,7 @@ class Actual:
             raise ConnectionError
         self.published[message] += 1
 
-    def call(self, attempt: Attempt, policy: expected.Policy, key: str, delivery: Delivery) -> Call:
+    def call(self, attempt: Attempt, policy: Policy, key: str, delivery: Delivery) -> Call:
         return Call(
             function=lambda: None,
             key=self.keys[key, attempt.fingerprint],
@@ -263,9 +171,7 @@ class Actual:
             lease=LEASE * HOUR,
         )
 
-    def join(
-        self, attempt: Attempt, key: str, epoch: int, ending: Ending, policy: expected.Policy
-    ) -> Any:
+    def join(self, attempt: Attempt, key: str, epoch: int, ending: Ending, policy: Policy) -> Any:
         def body() -> Any:
             self.add_row(key, epoch, "row")
             return end_as(ending)
@@ -324,23 +230,3 @@ class Actual:
         for model in (IdempotencyRecord, IdempotencyEvent, ParkedMessage):
             model._default_manager.using(self.using).all().delete()
         Effect.objects.using(self.using).all().delete()
-
-
-def end_as(ending: Ending, error: Exception | None = None) -> Any:
-    """The last thing that a body does."""
-    if error is not None:
-        raise error
-    if ending.how == "returned":
-        return object() if ending.result is None else json.loads(ending.result)
-    raise ERRORS[ending.how]
-
-
-def said_of(report: Any) -> str:
-    """A report in the words of the model."""
-    if isinstance(report, SimulatedCrash):
-        return "died"
-    if isinstance(report, Exception):
-        return name_of(type(report).__name__) or ""
-    if isinstance(report, execution.Outcome):
-        return "replay" if report.replayed else "returned"
-    return "body"

@@ -14,9 +14,10 @@ from django.test import override_settings
 from idempotency import Leased, events, parking, transactional
 from idempotency.jobs import Job, jobs
 from idempotency.testing.watching import watching
-from tests.model.actual import SCOPE, Process
-from tests.model.expected import GRACE, MAX_REDELIVERIES
+from tests.model.actual import SCOPE
 from tests.model.machine import Machine
+from tests.model.process import Process
+from tests.model.record import GRACE, MAX_REDELIVERIES
 
 
 def pytest_terminal_summary(terminalreporter):

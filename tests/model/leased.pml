@@ -44,7 +44,18 @@ byte sent;              /* outside: the attempt whose effect the provider works 
 byte raises = RAISES;
 byte lapses = LAPSES;   /* leases that run out though their process lives */
 byte forgets = FORGETS; /* windows of the provider that close */
+byte gives_up = GIVES_UP; /* messages that are deferred for too long */
+byte releases = RELEASES; /* claims that an operator takes from the dead */
+byte allows = ALLOWS;   /* times that somebody allows it again */
+byte purges = PURGES;   /* records that are forgotten */
+#if PURGES
+bool purged;
+bool at_work[WORKERS];  /* somebody has the message, though it may be acknowledged by another */
+#endif
 bool answered;
+
+/* How often the effect is meant to happen: once more whenever it is allowed again. */
+#define INTENDED (1 + ALLOWS - allows)
 
 #define HELD (state == running && claim == me)
 
@@ -68,17 +79,29 @@ inline act() {
     fi;
     known = true;
     acted[me] = true;
-    assert(effects <= 1)
+    assert(effects <= INTENDED)
 #elif ON_DOUBT == ASK
     sent = me
 #else
-    effects++; acted[me] = true; assert(effects <= 1)
+    effects++; acted[me] = true; assert(effects <= INTENDED)
 #endif
 }
 
-/* Let the message come again: a copy before the acknowledgement. */
+/* Let the message come again: a copy before the acknowledgement. Deferred for too long it is kept,
+   and the sweeper publishes it. */
 inline defer() {
-#ifdef ACKNOWLEDGES_FIRST
+#if GIVES_UP
+    if
+    :: atomic { gives_up > 0 && !publishing -> gives_up--;
+#ifndef GIVES_UP_UNKEPT
+           parked = true
+#endif
+       };
+       may_die()
+    :: publish(); may_die()
+    fi;
+    acknowledge()
+#elif defined(ACKNOWLEDGES_FIRST)
     acknowledge(); may_die(); publish()
 #else
 #ifndef DROPS_WHAT_IS_BUSY
@@ -112,8 +135,16 @@ inline resolve() {
 active [WORKERS] proctype worker() {
     byte tag, me;
     bool again;  /* an effect that may have happened before */
+idle:
+#if PURGES
+    at_work[_pid % WORKERS] = false;
+#endif
 end_idle:
+#if PURGES
+    atomic { receive(); at_work[_pid % WORKERS] = true };
+#else
     receive();
+#endif
     me = 0;
 #ifdef ACKNOWLEDGES_EARLY
     acknowledge();
@@ -195,7 +226,7 @@ answer:
     may_die();
     answered = true;
     acknowledge();
-    goto end_idle;
+    goto idle;
 
 no_effect:  /* it may be claimed again, and Celery retries it */
     atomic {
@@ -207,7 +238,7 @@ no_effect:  /* it may be claimed again, and Celery retries it */
         fi
     };
     defer();
-    goto end_idle;
+    goto idle;
 
 doubt:
     may_die();
@@ -227,17 +258,17 @@ doubt:
     }
     may_die();
     acknowledge();
-    goto end_idle;
+    goto idle;
 
 lost:
     acts[me] = false;
 busy:
     defer();
-    goto end_idle;
+    goto idle;
 
 dead:
     acts[me] = false;
-    goto end_idle
+    goto idle
 }
 
 /* The database's clock. A lease that nobody renews runs out, and is renewed again where its
@@ -302,7 +333,7 @@ end_wait:
     do
     :: atomic { state == running && !live && begun && !repeatable -> state = in_doubt }
     :: atomic { state == failed && begun && !repeatable -> state = in_doubt }
-    :: atomic { parked && state != in_doubt -> publishing = true };
+    :: atomic { parked && state != in_doubt && !(state == running && live) -> publishing = true };
 #ifdef DELETES_FIRST
         atomic { parked = false; publishing = false };
         if
@@ -325,8 +356,66 @@ end_wait:
     od
 }
 
+#if RELEASES
+/* Takes a claim away whose lease has run out; its new token is nobody's. */
+active proctype releaser() {
+    byte nobody = ATTEMPTS;
+end_wait:
+    do
+#ifdef RELEASES_TO_BE_REPEATED
+    :: atomic { releases > 0 && state == running && !live ->
+#else
+    :: atomic { releases > 0 && state == running && !live && begun && !repeatable ->
+           releases--; state = in_doubt }
+    :: atomic { releases > 0 && state == running && !live && !(begun && !repeatable) ->
+#endif
+           releases--; claim++; assert(claim < ATTEMPTS); state = failed; begun = false }
+    od
+}
+#endif
+
+#if ALLOWS
+/* Somebody wants the effect once more: reopens the record, and sends a message. */
+active proctype reopener() {
+end_wait:
+    do
+    :: atomic { allows > 0 && state == succeeded && !publishing ->
+           allows--;
+           answered = false;
+#ifndef KEEPS_THE_BEGINNING
+           begun = false;
+#endif
+           state = failed };
+       publish()
+    od
+}
+#endif
+
+#if PURGES
+/* Retention is longer than the longest time in which the message can come back. */
+active proctype purge() {
+end_wait:
+    do
+#ifdef FORGETS_TOO_EARLY
+    :: atomic { purges > 0 && state == succeeded ->
+#elif defined(PURGES_WHAT_RUNS)
+    :: atomic { purges > 0 && state == running && !live ->
+#else
+    :: atomic { purges > 0 && state == succeeded && NOTHING_WAITS && !parked && !at_work[0] && !at_work[1] ->
+#endif
+           purges--; state = none; begun = false; purged = true }
+    od
+}
+#endif
+
 init { waiting[0] = true }
 
+#if PURGES
+#define DONE (state == succeeded || (purged && state == none))
+#else
+#define DONE (state == succeeded)
+#endif
+
 ltl nothing_is_lost {
-    <> [] (answered && state == succeeded && effects == 1 && !parked && NOTHING_WAITS)
+    <> [] (answered && DONE && effects == INTENDED && !parked && NOTHING_WAITS)
 }

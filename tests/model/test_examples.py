@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.model.expected import TOLD, Ending, Policy
-from tests.model.machine import TRANSACTIONAL
+from tests.model.record import TOLD, Ending, Policy
+from tests.model.steps import TRANSACTIONAL
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
 

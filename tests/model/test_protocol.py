@@ -26,8 +26,15 @@ LEASED = {
         {"REPEATS": 1, "RAISES": 1, "LAPSES": 1},
         {"ON_DOUBT": "RETRY", "RAISES": 1, "FORGETS": 1},
         {"ON_DOUBT": "ASK", "KILLS": 1, "RAISES": 1},
+        {"KILLS": 1, "GIVES_UP": 1},
+        {"KILLS": 1, "RELEASES": 1},
+        {"KILLS": 1, "ALLOWS": 1},
+        {"KILLS": 1, "PURGES": 1},
     ],
     "one_effect": [
+        {"KILLS": 1, "LAPSES": 1, "RELEASES": 1},
+        {"KILLS": 1, "RAISES": 1, "ALLOWS": 1},
+        {"KILLS": 1, "REPEATS": 1, "PURGES": 1},
         {"KILLS": 1, "REPEATS": 1, "LAPSES": 1},
         {"KILLS": 1, "REPEATS": 1, "RAISES": 1},
         {"ON_DOUBT": "RETRY", "KILLS": 1, "RAISES": 1, "LAPSES": 1, "FORGETS": 1},
@@ -42,23 +49,29 @@ TRANSACTIONAL = {
     ],
     "one_effect": [{"KILLS": 1, "REPEATS": 1, "RAISES": 1, "SILENT": 1}],
 }
+STARTS = {
+    "nothing_is_lost": [{"KILLS": 1, "RAISES": 1}, {"KILLS": 1, "REPEATS": 1}, {"POISON": 1}],
+    "one_effect": [{"KILLS": 1, "REPEATS": 1, "RAISES": 1}],
+}
+MODELS = {"leased": LEASED, "transactional": TRANSACTIONAL, "starts": STARTS}
 
 
 def explore(directory, model, promise, **given):
     """Explore a model: (violation or "", number of states)."""
     for source in HERE.glob("*.pml"):
         shutil.copy(source, directory)
-    wrongs = ("KILLS", "REPEATS", "RAISES", "LAPSES", "SILENT", "FORGETS")
+    wrongs = ("KILLS", "REPEATS", "RAISES", "LAPSES", "SILENT", "FORGETS", "GIVES_UP")
+    wrongs += ("RELEASES", "ALLOWS", "PURGES")
     budget = dict.fromkeys(wrongs, 0) | given
     run(["spin", "-a", *(f"-D{name}={value}" for name, value in budget.items()), model], directory)
-    options = ["-O2", "-w", "-DMEMLIM=4096"]
+    options = ["-O1", "-w", "-DMEMLIM=4096"]  # most are compiled for longer than they run
     options += ["-DNFAIR=4"] if promise == "nothing_is_lost" else ["-DSAFETY", "-DNOCLAIM"]
     run(["gcc", *options, "-o", "pan", "pan.c"], directory)
     how = ["-a", "-f", "-N", promise] if promise == "nothing_is_lost" else []
     said = run(["./pan", "-m500000", *how], directory)
-    assert "max search depth too small" not in said
     assert not re.search(r"violated \((free_tag|claim)<", said), "a bound of the model is too small"
     violation = re.search(r"pan:1: (.*?) \(at depth", said)
+    assert violation or "max search depth too small" not in said
     states = int(re.search(r"(\d+) states, stored", said)[1])
     return violation[1] if violation else "", states
 
@@ -78,7 +91,7 @@ def named(budget):
     ("model", "promise", "budget"),
     [
         pytest.param(model, promise, budget, id=f"{model}-{promise}-{named(budget)}")
-        for model, promises in (("leased", LEASED), ("transactional", TRANSACTIONAL))
+        for model, promises in MODELS.items()
         for promise, budgets in promises.items()
         for budget in budgets
     ],
@@ -107,6 +120,11 @@ def test_the_protocol_keeps_its_promises(model, promise, budget, tmp_path, recor
         ("FORGETS_THE_LEASE", "one_effect", {"ON_DOUBT": "RETRY", "RAISES": 1, "FORGETS": 1}),
         ("REPEATS_BLINDLY", "one_effect", {"ON_DOUBT": "RETRY", "RAISES": 1, "FORGETS": 1}),
         ("ASKS_TOO_EARLY", "one_effect", {"ON_DOUBT": "ASK", "RAISES": 1}),
+        ("GIVES_UP_UNKEPT", "nothing_is_lost", {"KILLS": 1, "GIVES_UP": 1}),
+        ("RELEASES_TO_BE_REPEATED", "one_effect", {"KILLS": 1, "RELEASES": 1}),
+        ("KEEPS_THE_BEGINNING", "nothing_is_lost", {"ALLOWS": 1}),
+        ("FORGETS_TOO_EARLY", "one_effect", {"REPEATS": 1, "PURGES": 1}),
+        ("PURGES_WHAT_RUNS", "one_effect", {"KILLS": 1, "PURGES": 1}),
         # Not breakages but limits: see the README.
         ("HURRIED_OPERATOR", "one_effect", {"LAPSES": 1}),
         ("ACTS_WITHOUT_LEASE", "one_effect", {"ON_DOUBT": "ASK", "KILLS": 1, "LAPSES": 1}),
@@ -128,4 +146,17 @@ def test_a_broken_leased_protocol_is_found(breakage, promise, budget, tmp_path):
 )
 def test_a_broken_transactional_protocol_is_found(breakage, promise, budget, tmp_path):
     violation, _ = explore(tmp_path, "transactional.pml", promise, **budget, **{breakage: 1})
+    assert violation
+
+
+@pytest.mark.parametrize(
+    ("breakage", "promise", "budget"),
+    [
+        ("COUNTS_NO_DEATH", "nothing_is_lost", {"POISON": 1}),
+        ("HAS_NO_GRACE", "one_effect", {"KILLS": 1, "REPEATS": 1}),
+        ("LEAVES_ITS_NOTE", "one_effect", {"KILLS": 1, "RAISES": 1}),
+    ],
+)
+def test_a_broken_protocol_of_starts_is_found(breakage, promise, budget, tmp_path):
+    violation, _ = explore(tmp_path, "starts.pml", promise, **budget, **{breakage: 1})
     assert violation

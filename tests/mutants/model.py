@@ -202,4 +202,18 @@ MUTANTS = [
         "THEN 'succeeded' ELSE 'succeeded' END,\n       attempt",
         f"{EXAMPLES} -k allowed_again",
     ),
+    Mutant(
+        "model: take the policy of a claim away with a failed transaction",
+        "storage/base.py",
+        "policy=policy, **columns)",
+        "policy=None, **columns)",
+        f"{EXAMPLES} -k leaves_an_effect",
+    ),
+    Mutant(
+        "model: forget with a failed start that an effect had begun",
+        "transactional.py",
+        "noted = self.storage.fail(self.claim, error, repeats=self.repeats)",
+        "noted = self.storage.fail(self.claim, error, repeats=False)",
+        f"{EXAMPLES} -k leaves_an_effect",
+    ),
 ]
