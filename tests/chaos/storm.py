@@ -17,6 +17,7 @@ from notifications.demo.screen import Screen
 from tests.chaos.deck import PER_KILL
 from tests.chaos.faults import Faults
 from tests.chaos.outside import Outside
+from tests.chaos.progress import Progress
 from tests.chaos.publisher import Publisher
 from tests.chaos.settlement import settle
 from tests.chaos.stage import WORKERS, CannotRun, Stage
@@ -29,8 +30,6 @@ CHORES = {sweep: 15, purge: 3}
 SECONDS_BETWEEN_LOOKS = 2
 #: Without a line in the journal while it blows; a broker on a busy machine is away for a while.
 STUCK_SECONDS = 240
-#: Without progress once it is over: longer than a worker sleeps, or the sweeper is waited for.
-PATIENCE = 180
 #: Seconds without a line in the journal after which nothing more is to come.
 QUIET = 1.5
 
@@ -56,20 +55,6 @@ class Measure:
         shares = [seconds / self.seconds] if self.seconds else []
         shares += [deliveries / self.deliveries] if self.deliveries else []
         return min(1.0, *shares)
-
-
-class Progress:
-    """Whether something still gets better, however long all of it takes."""
-
-    def __init__(self) -> None:
-        self._least: tuple[int, ...] | None = None
-        self._since = time.monotonic()
-
-    def has_ended(self, *left: int) -> bool:
-        """Whether so little was left for as long as anybody waits, and never less."""
-        if self._least is None or left < self._least:
-            self._least, self._since = left, time.monotonic()
-        return time.monotonic() - self._since > PATIENCE
 
 
 class Storm:

@@ -9,12 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from project import services
 from project.services import CHECKOUT
 from tests.chaos import __main__ as program
+from tests.chaos import progress
 from tests.chaos.deck import CARDS, cards
 from tests.example.test_demo import alive, descendants, state_of
 from tests.harness.brokers import RabbitMQ
@@ -126,6 +128,16 @@ def test_an_error_of_the_storm_itself_is_no_broken_promise(monkeypatch, capsys):
     monkeypatch.setattr(services, "end_in_order", lambda: None)
     assert program.main() == 2
     assert "a fault of its own" in capsys.readouterr().err
+
+
+def test_a_storm_that_is_over_is_waited_for_while_less_and_less_is_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    left, waits = progress.Progress(), []
+    for less in (5, 4, 3, 3, 4):  # the last two are none
+        now[0] += 0.9 * progress.PATIENCE
+        waits.append(not left.has_ended(less))
+    assert waits == [True, True, True, True, False]
 
 
 def test_one_seed_is_one_order_of_faults_and_a_deck_holds_each():
