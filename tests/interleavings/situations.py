@@ -198,6 +198,7 @@ def mixed(name: str, *who: Act, **options: Any) -> Situation:
 AGAIN = acts.want_it_once_more
 MIXED = (
     mixed("mixed", WRITES, HELD_MARKED, LAPSE),
+    mixed("mixed-without-locks", WRITES, HELD_MARKED, LAPSE, around=(no_locks,)),
     mixed("mixed-deaths", WRITES, HELD_MARKED, LAPSE, faults=DEATH, preemptions=0),
     mixed("mixed-one-fails", FAILS, HELD_MARKED, LAPSE, error=ValueError, last=1),
     mixed("mixed-repeated", WRITES, REPEATED, before=it_was_unclear, preemptions=2),

@@ -82,11 +82,13 @@ MUTANTS = [
         _among("transactional-redelivered"),
     ),
     Mutant(
-        "interleaved: note the failure of a transaction over a claim",
-        "storage/base.py",
-        "failed = self.records.filter(key_hash=key_hash, state=State.FAILED, exhausted_at=None)",
-        "failed = self.records.filter(key_hash=key_hash)",
-        _among("mixed-one-fails"),
+        "interleaved: take the claim of another policy for a success",
+        "transactional.py",
+        "        self._explain(error)\n        if not isinstance(error, DatabaseError) or",
+        "        if self.storage.is_record_changed(error):\n"
+        "            return Outcome(None, replayed=True)\n"
+        "        if not isinstance(error, DatabaseError) or",
+        _among("mixed-without-locks"),
     ),
     Mutant(
         "interleaved: give the provider the key of the generation before",
