@@ -20,4 +20,8 @@ CELERY_TASK_PUBLISH_RETRY_POLICY = {
 CELERY_RESULT_BACKEND = os.environ["STORM_RESULTS"]
 CELERY_RESULT_BACKEND_THREAD_SAFE = True  # one for all threads that publish
 CELERY_TASK_IGNORE_RESULT = True  # a chord's results are kept all the same
-IDEMPOTENCY = {**IDEMPOTENCY, "LEASE": timedelta(seconds=float(os.environ["LEASE_SECONDS"]))}
+IDEMPOTENCY = {
+    **IDEMPOTENCY,
+    "LEASE": timedelta(seconds=float(os.environ["LEASE_SECONDS"])),
+    "PURGE_BATCH": 50_000,  # a purge every few seconds looks at all of a long storm
+}

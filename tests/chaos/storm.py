@@ -26,7 +26,7 @@ from tests.jobs.models import Effect
 TICK = 0.05
 START_SECONDS = 120
 #: Seconds from one to the next. A delivery shall find most lapsed claims before the sweeper does.
-CHORES = {sweep: 15, purge: 3}
+CHORES = {sweep: 15, purge: 5}
 SECONDS_BETWEEN_LOOKS = 2
 #: Without a line in the journal while it blows; a broker on a busy machine is away for a while.
 STUCK_SECONDS = 240
