@@ -29,7 +29,14 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 # Every element with a text of its own: its colour, and those behind it.
 CONTRASTS = """
 () => {
-  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const numbers = (colour) => {  // painted, since it may be given as oklch() or lab()
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, alpha] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, alpha / 255];
+  };
   const light = (rgb) => {
     const [r, g, b] = rgb.map((v) => v / 255)
       .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
