@@ -47,6 +47,6 @@ class EventAdminMixin(ReadOnlyAdminMixin):
     def shown_hash(self, row: IdempotencyEvent) -> SafeString:
         return copyable(row.key_hash.hex)
 
-    @admin.display(description=_("task id"), empty_value="-")
-    def shown_task(self, row: IdempotencyEvent) -> SafeString | None:
-        return copyable(row.task_id) if row.task_id else None
+    @admin.display(description=_("task id"))
+    def shown_task(self, row: IdempotencyEvent) -> str:
+        return copyable(row.task_id) if row.task_id else "-"

@@ -192,5 +192,5 @@ class RecordAdminMixin(DashboardAdminMixin):
         return copyable(str(row.provider_key))
 
     @admin.display(description=_("task id"))
-    def shown_task(self, row: IdempotencyRecord) -> SafeString | str:
+    def shown_task(self, row: IdempotencyRecord) -> str:
         return copyable(row.task_id) if row.task_id else "-"
