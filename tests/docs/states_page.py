@@ -78,7 +78,7 @@ def _columns(model: type[models.Model]) -> str:
             f"`{field.column}`",
             field.get_internal_type(),
             "yes" if field.null else "",
-            field.help_text,
+            str(field.help_text),
         ]
         for field in model._meta.local_fields
     )
