@@ -7,7 +7,7 @@ TESTS := -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_c
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve chaos test pooled bench-admin crashes oldest django smoke bare check docs format mutants clean
+.PHONY: help install demo serve pictures chaos test pooled bench-admin crashes oldest django smoke bare check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ install: .venv/installed ## Make .venv with all that the project needs
 demo: .venv/installed ## Send 500 messages through a storm of kills (SEED=, KILLS=)
 	@$(RUN) -m notifications.demo
 
-serve: .venv/installed ## Look at what the demo left: admin, worker and mail catcher (PORT=)
+serve: .venv/installed ## Settle a bad night in the admin, beside a worker and a mail server (PORT=)
 	@$(RUN) -m notifications.demo.serve
+
+pictures: .venv/installed ## Take the admin's pictures for the docs again, in Chromium
+	PICTURES=docs/_static $(SERVERS) $(RUN) -m pytest -q tests/walk -k it_happened
 
 chaos: .venv/installed ## Blow a long storm of faults (MINUTES= BROKER=valkey|rabbitmq|pgmq|sqs SEED= DELIVERIES= KILLS=)
 	@$(RUN) -m tests.chaos
