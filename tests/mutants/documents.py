@@ -24,8 +24,8 @@ MUTANTS = [
     Mutant(
         "docs: a column means something else than its page says",
         "models.py",
-        'help_text="How often the key was claimed."',
-        'help_text="How often the body ran."',
+        '_("How often the key was claimed.")',
+        '_("How often the body ran.")',
         f"{REFERENCE} -k made_of_the_code",
     ),
     Mutant(
