@@ -23,7 +23,8 @@ MUTANTS = [
     Mutant(
         "take the type of our keys from the project's settings",
         "models.py",
-        '    id = models.BigAutoField(primary_key=True)\n    key_hash = models.UUIDField(_("key hash"))\n',
+        "    id = models.BigAutoField(primary_key=True)\n"
+        '    key_hash = models.UUIDField(_("key hash"))\n',
         '    key_hash = models.UUIDField(_("key hash"))\n',
         "tests/house/test_migrations.py",
     ),
