@@ -197,7 +197,8 @@ class IdempotencyEvent(models.Model):
         indexes = [models.Index(fields=["key_hash", "id"], name="idempotency_event_key")]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.scope} {self.key_hash.hex}"
+        kind = dict(Kind.choices).get(self.kind, self.kind)
+        return f"{kind} {self.scope} {self.key_hash.hex}"
 
 
 class Reason(models.TextChoices):
