@@ -30,10 +30,12 @@ PICTURES = {
     "settled-390-dark": 860,
 }
 """What the docs show, and how much of it: pixels from above."""
-# What is wider than the place that it has, so that somebody must scroll or does not see it.
+# What goes on where nobody sees it: a page wider than its window, a text wider than its part.
 CUT = """
 () => [document.documentElement, ...document.querySelectorAll('.readonly, .idempotency-story')]
-  .filter((element) => element.scrollWidth > element.clientWidth + 1 && element.clientWidth)
+  .filter((element) => element.scrollWidth > element.clientWidth + 1 && element.clientWidth ||
+    element.getBoundingClientRect().right >
+      (element.closest('.module') || element).getBoundingClientRect().right + 1)
   .map((element) => element.outerHTML.slice(0, 300))
 """
 ACTS = ("view", "resolve", "release", "allow_again", "purge")
