@@ -16,7 +16,7 @@ LONGEST = timedelta(hours=1)
 #: So many stretches of so many ids are read, at most. With more rows than that in the period they
 #: stand apart evenly, and each row counts for several.
 STRETCHES = 1_000
-STRETCH = 100
+STRETCH = 50
 #: Of each table so many scopes are told apart, those with the most rows.
 SCOPES = 20
 

@@ -20,7 +20,7 @@ MUTANTS = [
         "storage/tails.py",
         "     WHERE {at} >= {begin}\n",
         "",
-        f"{TRAFFIC} -k its_hour",
+        f"{TRAFFIC} -k transaction_that_was_long",
     ),
     Mutant(
         "numbers: count a sample as if it were all",
@@ -32,8 +32,8 @@ MUTANTS = [
     Mutant(
         "numbers: read a table to its end",
         "storage/tails.py",
-        "WHERE id > stretch.low AND id <= stretch.low + %(stretch)s::bigint",
-        "WHERE id + 0 > stretch.low AND id + 0 <= stretch.low + %(stretch)s::bigint",
+        '"rows": STRETCHED,',
+        '"rows": "{table}",',
         "tests/admin/test_fast.py -k to_its_end",
     ),
     Mutant(
