@@ -269,7 +269,7 @@ def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypa
 
 
 def test_the_exhausted_are_told_however_many_have_only_failed(admin_client, monkeypatch):
-    monkeypatch.setattr("idempotency.admin.attention.CAP", 2)
+    monkeypatch.setattr("idempotency.statistics.CAP", 2)
     for _ in range(3):
         made("failed")
     made("failed", exhausted_at=ago(minutes=1))

@@ -39,16 +39,16 @@ MUTANTS = [
     ),
     Mutant(
         "large: read each failure to count them",
-        "admin/attention.py",
-        'number = records.filter(state=State.FAILED).order_by("id")',
-        'number = narrowed(records, "failed").order_by("id")',
+        "statistics.py",
+        'read = failed.order_by("id")',
+        'read = failed.filter(exhausted_at=None).order_by("id")',
         f"{FAST} -k without_reading",
     ),
     Mutant(
         "large: count what is exhausted as failed too",
-        "admin/attention.py",
-        '"counted": number - exhausted',
-        '"counted": number',
+        "statistics.py",
+        "min(read - exhausted, CAP)",
+        "min(read, CAP)",
         f"{FIND} -k 'counted_as_failed'",
     ),
     Mutant(
