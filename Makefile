@@ -61,7 +61,7 @@ DJANGO_PYTEST = $(DJANGO_VENV)/bin/pip install --quiet --disable-pip-version-che
 django: .venv/installed $(DJANGO_VENV)/installed ## Run the app's tests on another Django (DJANGO=6.1 PYTHON=)
 	$(DJANGO_PYTEST) tests/unit tests/execution tests/storage tests/operations tests/faults \
 	    tests/testing --ignore tests/testing/test_plugin.py \
-	    tests/admin --ignore tests/admin/test_browser.py $(ARGS)
+	    tests/admin --ignore-glob 'tests/admin/test_*browser*.py' $(ARGS)
 
 smoke: .venv/installed $(DJANGO_VENV)/installed ## Run a few of them: the contract, decorator, checks and admin
 	$(DJANGO_PYTEST) tests/execution/test_decorators.py tests/storage/test_postgresql.py \
