@@ -119,7 +119,7 @@ def test_allowed_again_it_has_a_new_provider_key(operator):
 def test_a_dead_claim_is_released_and_judged_by_its_policy(operator):
     begun = running(lapsed=True)
     asked = operator.press("release", begun)
-    assert "1 will be in doubt" in asked.content.decode()
+    assert "It will be in doubt." in asked.content.decode()
     operator.confirm(asked)
     assert the_record().state == "in_doubt"
     IdempotencyRecord.objects.all().delete()
