@@ -27,6 +27,7 @@ serve: .venv/installed ## Settle a bad night in the admin, beside a worker and a
 	@$(RUN) -m notifications.demo.serve
 
 pictures: .venv/installed ## Take the admin's pictures for the docs again, in Chromium
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || { echo "Chromium is missing: install it, or name it by CHROMIUM=." >&2; exit 1; }
 	PICTURES=docs/_static $(SERVERS) $(RUN) -m pytest -q tests/walk -k it_happened
 
 chaos: .venv/installed ## Blow a long storm of faults (MINUTES= BROKER=valkey|rabbitmq|pgmq|sqs SEED= DELIVERIES= KILLS=)

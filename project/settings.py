@@ -107,7 +107,7 @@ _MAIL_HOST = os.environ.get("EMAIL_HOST", "127.0.0.1")
 _MAIL_PORT = int(os.environ.get("EMAIL_PORT", "1025"))
 # Django's default is to wait for ever. Shorter than the lease, so that a mail server that hangs
 # ends as an error of the body and not as a lease that ran out.
-_MAIL_TIMEOUT = 10
+_MAIL_TIMEOUT = int(os.environ.get("EMAIL_TIMEOUT", "10"))
 if django.VERSION >= (6, 1):
     MAILERS = {
         "default": {

@@ -7,6 +7,7 @@ own: there is always something that needs somebody. ``PORT`` moves the admin fro
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -41,6 +42,7 @@ def main() -> int:
     screen, mail = Screen(), MailServer()
     port = os.environ.get("PORT") or PORT
     try:
+        _refuse_taken(port)
         with ExitStack() as stack:
             kept = services.lasting_state()
             state = stack.enter_context(services.throwaway_state()) if throwaway else kept
@@ -63,6 +65,18 @@ def main() -> int:
     except (OSError, RuntimeError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
+
+
+def _refuse_taken(port: str) -> None:
+    """Before anything is published that would wait for the next start."""
+    with socket.socket() as asked:
+        asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            asked.bind(("127.0.0.1", int(port)))
+        except OSError as error:
+            raise RuntimeError(
+                f"Port {port} is taken. Another one: make serve PORT=8001"
+            ) from error
 
 
 def _prepare(password: str) -> None:
@@ -129,9 +143,7 @@ def _watch(mail: MailServer, site: subprocess.Popen[bytes], screen: Screen) -> C
         except Empty:
             pass
         if site.poll() is not None:
-            raise RuntimeError(
-                "The site has ended by itself. Is the port taken? Then: make serve PORT=8001"
-            )
+            raise RuntimeError("The site has ended by itself; see the logs.")
 
     return watch
 

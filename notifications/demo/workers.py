@@ -14,7 +14,12 @@ from project.services import CHECKOUT
 CONCURRENCY = 2
 STOP_SECONDS = 15
 # So short that every redelivery happens while somebody looks, and with keys that they can read.
-SHOWN = {"VISIBILITY_TIMEOUT": "8", "LEASE_SECONDS": "5", "STORE_KEY": "1"}
+SHOWN = {
+    "VISIBILITY_TIMEOUT": "8",
+    "LEASE_SECONDS": "5",
+    "STORE_KEY": "1",
+    "EMAIL_TIMEOUT": "40",  # a mail is held until its second message was deferred
+}
 
 
 class Worker:

@@ -44,7 +44,7 @@ def test_a_page_that_is_made_of_the_code_is_that_of_the_code(generated):
     assert generated.PAGE.read_text() == generated.page(), "Write it again: python -m tests.docs"
 
 
-def test_each_sabotage_is_reported_by_a_test_and_by_a_storm():
+def test_each_sabotage_names_a_test_and_a_storm_that_report_it():
     known = storms_page.KNOWN
     for each in storms_page.SABOTAGES:
         assert not known[each.suite].tests.startswith(STORMS)

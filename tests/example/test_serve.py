@@ -40,19 +40,27 @@ def test_it_lands_on_what_needs_somebody_and_ends_without_a_trace():
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
-        said = ""
-        while "Ctrl-C" not in said:
-            line = process.stdout.readline()
-            assert line, said
-            said += line
-        processes = descendants(process.pid)
-        state = state_of(processes)
-        [(address, user, password)] = re.findall(
-            r"(http://\S+) \(login (\w+), password (\S+)\)", said
-        )
-        url, page = logged_in(address, user, password)
-        process.send_signal(signal.SIGINT)
-        said += process.stdout.read()
+        try:
+            said = ""
+            while "Ctrl-C" not in said:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            processes = descendants(process.pid)
+            state = state_of(processes)
+            [(address, user, password)] = re.findall(
+                r"(http://\S+) \(login (\w+), password (\S+)\)", said
+            )
+            url, page = logged_in(address, user, password)
+            process.send_signal(signal.SIGINT)
+            said += process.stdout.read()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()  # the servers die with it
     assert process.returncode == 0, said
     assert url.endswith("/admin/idempotency/idempotencyrecord/")
     for what in ("2 in doubt", "1 failed", "3 parked messages"):

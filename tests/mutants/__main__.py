@@ -70,7 +70,7 @@ def survives(mutant: Mutant, databases: SimpleQueue[str]) -> str:
             run = pytest(checkout, mutant.tests, database)
     finally:
         databases.put(database)
-    if run.returncode == 1 and "FAILED" in run.stdout:
+    if run.returncode == 1 and "FAILED" in run.stdout and "NO VERDICT" not in run.stdout:
         return ""
     if run.returncode == 0:
         return f"survived {mutant.tests}"

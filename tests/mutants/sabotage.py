@@ -14,6 +14,13 @@ CELERY = "tests/contrib/test_celery.py"
 
 MUTANTS = [
     Mutant(
+        "sabotage: keep the record of a success under another key",
+        "storage/postgresql.py",
+        "VALUES (%(key_hash)s, CASE WHEN",
+        "VALUES (gen_random_uuid(), CASE WHEN",
+        f"{TRANSACTIONAL} -k duplicate_is_answered",
+    ),
+    Mutant(
         "sabotage: encode a result again for each replay",
         "calls.py",
         "return Outcome(decoded(seen.result), replayed=True)",
@@ -58,7 +65,7 @@ SABOTAGES = [
     Sabotage(
         "The unique key is ignored: who comes after a success runs.",
         "celery-once 3.0 and celery-singleton 0.3 delete their lock when the task has run",
-        "ignore the unique key's violation",
+        "sabotage: keep the record of a success under another key",
         "storm: keep the record of a success under another key",
     ),
     Sabotage(
@@ -123,7 +130,7 @@ SABOTAGES = [
         "storm: repeat a lapsed claim that nobody may repeat",
     ),
     Sabotage(
-        "A message is acknowledged before its body.",
+        "A message is acknowledged before its body, and nothing refuses that.",
         "Celery's default, and so what is protected by celery-once 3.0 or celery-singleton 0.3 "
         "alone: killed before the effect, the job is lost",
         "kit: let a message die that nobody would deliver again",

@@ -53,10 +53,12 @@ SELDOM = [
     Mutant(
         "storm: trust a lock that excludes nobody",
         "storage/postgresql.py",
-        "class PostgreSQL(Storage):",
-        'INSERT += " ON CONFLICT DO NOTHING"\n'
+        "def _record(entry: Entry,",
         "Key.lock_numbers = property(lambda key: (__import__('secrets').randbits(62),))\n\n\n"
-        "class PostgreSQL(Storage):",
+        "def _record(entry, look, result):\n"
+        "    sql, parameters = _careful(entry, look, result)\n"
+        '    return sql + " ON CONFLICT DO NOTHING" * (sql == INSERT), parameters\n\n\n'
+        "def _careful(entry: Entry,",
         FULL,
     ),
     Mutant(

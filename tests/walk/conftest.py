@@ -57,5 +57,7 @@ def stage(transactional_db, tmp_path_factory) -> Iterator[Stage]:
 @pytest.fixture
 def ada(stage):
     """An operator at three in the morning. Whatever they do, no script or style is refused."""
+    stage.ada.errors.clear()
+    stage.ada.at_the_desk()
     yield stage.ada
     assert stage.ada.errors == []
