@@ -16,7 +16,6 @@ from django.db.models import (
     ExpressionWrapper,
     F,
     Max,
-    Min,
     OuterRef,
     Q,
     QuerySet,
@@ -279,17 +278,23 @@ def _delete(rows: QuerySet[Any], column: str, tally: _Tally) -> tuple[int, timed
     for batch in _batches(rows):
         if oldest is None:
             oldest = batch.aggregate(age=Max(_since(column)))["age"]
-        number, _ = batch.delete()
+        # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
+        # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
+        number = batch._raw_delete(rows.db)
         done += number
         tally.add(number)
     return done, oldest
 
 
 def _batches(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
-    """The rows by ranges of ids that hold no more than ``PURGE_BATCH``. Where purges have left
-    nothing, none is made."""
-    everything = rows.model._default_manager.using(rows.db)
-    high = 0
-    while (low := everything.filter(pk__gt=high).aggregate(low=Min("pk"))["low"]) is not None:
-        high = low + conf().PURGE_BATCH - 1
-        yield rows.filter(pk__gte=low, pk__lte=high)
+    """The rows by ranges of ids that hold ``PURGE_BATCH`` rows each, whatever gaps purges have left
+    between them."""
+    ids = rows.model._default_manager.using(rows.db).order_by("pk").values_list("pk", flat=True)
+    size, low = conf().PURGE_BATCH, 0
+    while True:
+        behind = ids.filter(pk__gt=low)
+        last = [*behind[size - 1 : size]] or [*behind.reverse()[:1]]
+        if not last:
+            return
+        yield rows.filter(pk__gt=low, pk__lte=last[0])
+        low = last[0]

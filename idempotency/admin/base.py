@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import Min, Model, Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.db.models.functions import Now
 from django.forms import Media
 from django.http import HttpRequest
@@ -50,7 +50,7 @@ class BoundedChangeList(ChangeList):
     """What no index serves by itself is looked for among so many ids, or so many of a state, and
     the page says so."""
 
-    #: Ids, about as many as rows: they lie side by side.
+    #: Of the newest, ids: they lie side by side. Of the oldest, rows.
     WINDOW = 200_000
     OF_STATE = OF_STATE
     window: int | None = None
@@ -62,7 +62,7 @@ class BoundedChangeList(ChangeList):
         view: Any = self.model_admin
         if self.query or not asked:
             return rows
-        self.is_oldest_window = "expires" in asked
+        self.is_oldest_window = asked.get("expires") == ["soon"]
         held = view.held_by_index(asked)
         if held is not None:
             return self._among_held(rows, held) if len(asked) > 1 else rows
@@ -70,8 +70,10 @@ class BoundedChangeList(ChangeList):
         if not self.is_oldest_window:
             narrowed: QuerySet[Any] = newest(rows, self.WINDOW)
             return narrowed
-        first = self.model._default_manager.using(rows.db).aggregate(first=Min("pk"))["first"] or 0
-        return rows.filter(pk__lt=first + self.WINDOW)
+        # Rows and not ids: among the oldest, purges have left gaps.
+        ids = self.model._default_manager.using(rows.db).order_by("pk").values_list("pk")
+        edge = ids[self.WINDOW : self.WINDOW + 1].first()
+        return rows.filter(pk__lt=edge[0]) if edge else rows
 
     def _among_held(self, rows: QuerySet[Any], held: Q) -> QuerySet[Any]:
         oldest = self.is_oldest_window

@@ -90,11 +90,19 @@ def as_json(names: list[str], chunks: Iterator[list[Row]]) -> Iterator[str]:
 
 
 def streamed(
-    request: HttpRequest, rows: QuerySet[Any], lines: Lines, suffix: str, content_type: str
+    modeladmin: Any,
+    request: HttpRequest,
+    rows: QuerySet[Any],
+    lines: Lines,
+    suffix: str,
+    content_type: str,
 ) -> StreamingHttpResponse:
     names = columns_of(rows.model)
-    chunks = ([_row(row, names) for row in chunk] for chunk in in_chunks(rows))
-    parts = lines(names, chunks)
+    chunks = (
+        [_row(row, names) for row in chunk if modeladmin.has_view_permission(request, row)]
+        for chunk in in_chunks(rows)
+    )
+    parts = lines(names, filter(None, chunks))
     return StreamingHttpResponse(
         # Django would read a plain iterator to its end first. (StreamingHttpResponse.__aiter__)
         _one_by_one(parts) if isinstance(request, ASGIRequest) else parts,
@@ -118,7 +126,7 @@ def _action(name: str, description: Any, lines: Lines, content_type: str) -> Any
     def export(
         modeladmin: Any, request: HttpRequest, queryset: QuerySet[Any]
     ) -> StreamingHttpResponse:
-        return streamed(request, queryset, lines, name, content_type)
+        return streamed(modeladmin, request, queryset, lines, name, content_type)
 
     export.__name__ = f"export_{name}"
     return export

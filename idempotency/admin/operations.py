@@ -15,7 +15,6 @@ from idempotency.admin.forms import ForceForm, ReasonForm, ResultForm
 from idempotency.conf import conf
 from idempotency.exceptions import (
     ClaimAlive,
-    IdempotencyError,
     NotInDoubt,
     NotRunning,
     NotSettled,
@@ -35,7 +34,7 @@ class NotForgottenError(Exception):
 
 
 #: Why a record that was fit when it was shown is not fit any more.
-SKIPPED = {
+SKIPPED: dict[type[Exception], Any] = {
     NotInDoubt: _("changed meanwhile: not in doubt any more, or another doubt"),
     NotSettled: _("changed meanwhile: not as it was shown"),
     NotForgottenError: _("changed meanwhile: not forgotten any more, or waited for"),
@@ -102,7 +101,7 @@ class Operation(ABC):
             record = each.record
             try:
                 is_free = self.settle(record, is_live=each.is_live, by=by, **data)
-            except (IdempotencyError, NotForgottenError) as refused:
+            except tuple(SKIPPED) as refused:
                 yield Outcome(record, refused)
             except Exception as error:
                 logger.exception("%s of key %s failed.", self.name, record.key_hash.hex)

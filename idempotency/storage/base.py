@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import IntegrityError, connections, transaction
 from django.db.models import Case, F, When
 from django.db.models.functions import Now
-from django.utils.timezone import is_naive, make_aware
+from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
 from idempotency.attempts import owner
 from idempotency.exceptions import BodyCommitted, InsideTransaction, ManualCommit, NotCommitted
@@ -50,7 +50,7 @@ class Storage(ABC):
 
     def in_utc(self, at: datetime) -> datetime:
         """An instant of a column. Without USE_TZ it is naive, in the zone of the connection."""
-        return (make_aware(at) if is_naive(at) else at).astimezone(UTC)
+        return (make_aware(at, get_default_timezone()) if is_naive(at) else at).astimezone(UTC)
 
     # -- transactions ------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from idempotency.admin import export
+from idempotency.admin import RecordAdmin, export
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
 from tests.admin.conftest import as_user
 from tests.admin.records import event, made, parked
@@ -49,6 +49,17 @@ def test_what_is_selected_is_exported_with_every_column(admin_client, name):
     assert row["provider_key"] == str(record.provider_key)
     assert str(row["attempt"]) == "1"
     assert row["claim_id"] in (None, "")
+
+
+@pytest.mark.parametrize("name", ["csv", "json"])
+def test_a_record_that_one_may_not_see_is_not_exported(admin_client, monkeypatch, name):
+    seen, *hidden = made(), made(), made()
+    monkeypatch.setattr(export, "CHUNK", 1)
+    monkeypatch.setattr(
+        RecordAdmin, "has_view_permission", lambda self, request, obj=None: obj in (None, seen)
+    )
+    [row] = rows_of(exported(admin_client, name, *hidden, seen))
+    assert str(row["id"]) == str(seen.pk)
 
 
 @pytest.mark.parametrize("settings_of_time", [{}, {"USE_TZ": False, "TIME_ZONE": "Asia/Tokyo"}])

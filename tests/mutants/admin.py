@@ -102,7 +102,7 @@ MUTANTS = [
     Mutant(
         "operator: look for what is forgotten soon among the newest",
         "admin/base.py",
-        'self.is_oldest_window = "expires" in asked',
+        'self.is_oldest_window = asked.get("expires") == ["soon"]',
         "self.is_oldest_window = False",
         f"{FIND} -k forgotten",
     ),
@@ -193,7 +193,7 @@ MUTANTS = [
     Mutant(
         "operator: tell a local time as UTC",
         "storage/base.py",
-        "(make_aware(at) if is_naive(at) else at).astimezone(UTC)",
+        "(make_aware(at, get_default_timezone()) if is_naive(at) else at).astimezone(UTC)",
         "at.replace(tzinfo=UTC)",
         f"{TELL} -k without_time_zones",
     ),

@@ -24,8 +24,8 @@ MUTANTS = [
     Mutant(
         "comfort: read all rows before the first is sent",
         "admin/export.py",
-        "    parts = lines(names, chunks)\n",
-        "    parts = iter(list(lines(names, chunks)))\n",
+        "    parts = lines(names, filter(None, chunks))\n",
+        "    parts = iter(list(lines(names, filter(None, chunks))))\n",
         f"{EXPORT} -k bounded_memory",
     ),
     Mutant(

@@ -10,6 +10,20 @@ COMMANDS = "tests/operations/test_commands.py"
 
 MUTANTS = [
     Mutant(
+        "large: let a purge delete what it has read before",
+        "maintenance.py",
+        "        number = batch._raw_delete(rows.db)",
+        "        number, _ = batch.delete()",
+        "tests/operations/test_commands.py -k whoever_listens",
+    ),
+    Mutant(
+        "large: export what the page of a record refuses",
+        "admin/export.py",
+        " if modeladmin.has_view_permission(request, row)]",
+        "]",
+        "tests/admin/test_export.py -k may_not_see",
+    ),
+    Mutant(
         "large: look through all that failed",
         "admin/base.py",
         "return self._among_held(rows, held) if len(asked) > 1 else rows",

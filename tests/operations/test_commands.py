@@ -11,6 +11,7 @@ from celery import current_app
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
+from django.db.models.signals import post_delete
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -84,6 +85,36 @@ def test_a_purge_steps_over_what_earlier_ones_have_deleted():
     with CaptureQueriesContext(connection) as queries:
         assert purge().records == 4
     assert len(queries) < 20
+
+
+@override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
+def test_a_purge_takes_whole_batches_where_a_purge_before_it_has_left_gaps():
+    for number in range(4):
+        execute(lambda: None, key=number, scope="kept")
+    for number, record in enumerate(IdempotencyRecord.objects.order_by("id")):
+        IdempotencyRecord.objects.filter(pk=record.pk).update(id=record.pk + 1000 * number)
+    with CaptureQueriesContext(connection) as queries:
+        purge()
+    deletes = [query["sql"] for query in queries if query["sql"].startswith("DELETE")]
+    assert sum('FROM "idempotency_record"' in sql for sql in deletes) == 2, deletes
+
+
+def test_a_purge_looks_and_deletes_in_one_statement_whoever_listens():
+    """Between two statements a delivery could claim the record."""
+    execute(lambda: None, key=1, scope="old")
+    forget()
+
+    def listen(**_):
+        pass
+
+    post_delete.connect(listen)
+    try:
+        with CaptureQueriesContext(connection) as queries:
+            assert purge().records == 1
+    finally:
+        post_delete.disconnect(listen)
+    [deleted] = [q["sql"] for q in queries if q["sql"].startswith('DELETE FROM "idempotency_rec')]
+    assert "expires_at" in deleted
 
 
 @pytest.mark.parametrize("state", ["in_doubt", "exhausted", "waited for"])
