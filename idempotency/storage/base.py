@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, connections, transaction
-from django.db.models import Case, F, When
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
@@ -278,12 +278,17 @@ class Storage(ABC):
             }
         )
         # What was rolled back has done nothing. An effect of a claim before it goes on being judged
-        # by the policy of that claim.
-        policy = Case(When(effect_begun_at=None, then=None), default=F("policy"))
+        # by the policy of that claim, unless the key is as good as new.
+        is_new = Q(expires_at__lte=Now())
+        kept = {
+            name: Case(When(is_new, then=None), default=F(name))
+            for name in ("effect_begun_at", "repeat_until", "deaths")
+        }
+        policy = Case(When(is_new | Q(effect_begun_at=None), then=None), default=F("policy"))
         with self.transaction(joined=self.in_test_case):
             if not self.in_test_case:
                 self.wait_at_most(timedelta(seconds=1))
-            if failed.update(attempt=F("attempt") + 1, policy=policy, **columns):
+            if failed.update(attempt=F("attempt") + 1, policy=policy, **kept, **columns):
                 return True
             new = IdempotencyRecord(key_hash=key_hash, state=State.FAILED, attempt=1, **columns)
             try:

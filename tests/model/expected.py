@@ -159,6 +159,8 @@ class Expected(Runs):
         if record is None:
             self.records[attempt.key] = record = Record(state="failed", attempt=0, expires_at=0)
         if record.state == "failed" and record.exhausted_at is None:
+            if self.is_forgotten(record):
+                record.effect_begun_at = record.repeat_until = record.deaths = None
             self._end(record, "failed", RETENTION)
             record.attempt, record.error_class = record.attempt + 1, error
             if record.effect_begun_at is None:

@@ -131,3 +131,13 @@ def test_nothing_is_committed_over_a_record_that_was_allowed_again_meanwhile(mac
     machine.allow_again("a", True)
     machine.end(attempt, RETURNED, acts=True)
     assert machine.expected.records["a"].generation == 2
+
+
+@BOTH
+def test_a_failure_brings_no_forgotten_effect_back(machine):
+    deliver(machine, RETRY, UNCLEAR, acts=True)
+    machine.pass_time(241)
+    deliver(machine, TRANSACTIONAL, UNCLEAR)
+    record = machine.expected.records["a"]
+    assert (record.state, record.effect_begun_at, record.policy) == ("failed", None, None)
+    deliver(machine, TRANSACTIONAL, RETURNED)

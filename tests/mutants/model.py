@@ -9,6 +9,13 @@ ENDS = "            settled_at=Now(),\n            lease_expires_at=None,\n"
 
 MUTANTS = [
     Mutant(
+        "model: let a failure renew an effect that is forgotten",
+        "storage/base.py",
+        "name: Case(When(is_new, then=None), default=F(name))",
+        "name: F(name)",
+        f"{EXAMPLES} -k forgotten_effect",
+    ),
+    Mutant(
         "model: allow again within the same generation",
         "querysets.py",
         'generation=F("generation") + 1,',
