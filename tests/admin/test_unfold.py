@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.contrib import admin
+from django.urls import reverse
 
 from idempotency.models import IdempotencyRecord
 from tests.admin.conftest import as_user, said
@@ -26,6 +27,7 @@ def test_the_list_begins_with_what_needs_attention_and_has_our_actions():
     text = page(as_user(*ALL).client, "idempotencyrecord_changelist")
     assert "material-symbols" in text, "it is Unfold's page"
     assert "1 in doubt" in " ".join(text.split())
+    assert f'href="{reverse("admin:idempotency_dashboard")}"' in text
     for name in ("it_happened", "it_did_not_happen", "release", "export_csv", "export_json"):
         assert f'value="{name}"' in text
 
