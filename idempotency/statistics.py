@@ -58,17 +58,24 @@ def waiting(using: str) -> dict[str, Waiting]:
         **_split(records.filter(state=State.IN_DOUBT), in_doubt=Q()),
         **_split(records.filter(state=State.RUNNING), lapsed=has_lapsed, running=~has_lapsed),
         **exhausted,
-        "failed": _failed(failed, exhausted=exhausted["exhausted"].number),
+        "failed": _failed(failed, exhausted["exhausted"]),
     }
 
 
-def _failed(failed: RecordQuerySet, *, exhausted: int) -> Waiting:
+def _failed(failed: RecordQuerySet, exhausted: Waiting) -> Waiting:
     """Counted in the index alone, in which the exhausted ones are too: they are so many, and lie so
-    far apart, that to read each row would take most of a page's time."""
-    read = failed.order_by("id")[: CAP + 1].count()
+    far apart, that to read each row would take most of a page's time.
+
+    What is exhausted beyond ``CAP`` cannot be told from the others here, and counts as failed.
+    """
     others = failed.filter(exhausted_at=None).order_by("id")
     oldest, age = others.values_list("created_at", _since("created_at")).first() or (None, None)
-    return Waiting(number=min(read - exhausted, CAP), oldest=oldest, age=age, is_cut=read > CAP)
+    if oldest is None:
+        return Waiting(number=0, oldest=None, age=None, is_cut=False)
+    read = failed.order_by("id")[: CAP + exhausted.number + 1].count()
+    number = max(read - exhausted.number, 0)
+    is_cut = number > CAP or exhausted.is_cut
+    return Waiting(number=min(number, CAP), oldest=oldest, age=age, is_cut=is_cut)
 
 
 def parked(using: str) -> dict[str, Waiting]:

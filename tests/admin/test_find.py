@@ -12,6 +12,7 @@ from idempotency.admin import search
 from idempotency.digests import digest
 from idempotency.lookup import hash_range
 from idempotency.models import IdempotencyRecord
+from idempotency.statistics import waiting
 from tests.admin.pages import listed, page
 from tests.admin.records import ago, event, made, night, parked
 
@@ -282,6 +283,29 @@ def test_the_exhausted_are_told_however_many_have_only_failed(admin_client, monk
     shown = page(admin_client, "idempotencyrecord_changelist")
     assert "1 exhausted" in shown
     assert "2+ failed" in shown
+
+
+def test_what_failed_is_counted_behind_all_that_is_exhausted(monkeypatch):
+    monkeypatch.setattr("idempotency.statistics.CAP", 5)
+    exhausted = [made("failed", exhausted_at=ago(minutes=1)) for _ in range(4)]
+    for _ in range(5):
+        made("failed")
+    told = waiting("default")["failed"]
+    assert (told.number, told.is_cut) == (5, False)
+    made("failed")
+    told = waiting("default")["failed"]
+    assert (told.number, told.is_cut) == (5, True)
+    # Of what is exhausted itself there is more than is counted.
+    IdempotencyRecord.objects.filter(exhausted_at=None).delete()
+    for _ in range(2):
+        made("failed", exhausted_at=ago(minutes=1))
+    told = waiting("default")["failed"]
+    assert (told.number, told.oldest, told.is_cut) == (0, None, False)
+    made("failed")
+    assert waiting("default")["failed"].is_cut
+    exhausted[0].delete()
+    told = waiting("default")["failed"]
+    assert (told.number, told.is_cut) == (1, False)
 
 
 def test_what_is_exhausted_is_not_counted_as_failed_too(admin_client):

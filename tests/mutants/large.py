@@ -61,9 +61,16 @@ MUTANTS = [
     Mutant(
         "large: count what is exhausted as failed too",
         "statistics.py",
-        "min(read - exhausted, CAP)",
-        "min(read, CAP)",
-        f"{FIND} -k 'counted_as_failed'",
+        "max(read - exhausted.number, 0)",
+        "read",
+        f"{FIND} -k 'behind_all'",
+    ),
+    Mutant(
+        "large: take what is exhausted from a count that is cut",
+        "statistics.py",
+        "CAP + exhausted.number + 1",
+        "CAP + 1",
+        f"{FIND} -k 'behind_all'",
     ),
     Mutant(
         "large: take SQLite's clock for local time",
