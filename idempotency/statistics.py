@@ -11,7 +11,21 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Min, Q
+from django.db.models import (
+    Case,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    Max,
+    Min,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
 from django.db.models.functions import Now
 
 from idempotency.conf import conf
@@ -26,7 +40,8 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 #: No count of what waits goes further: a job that fails all the time leaves millions.
 CAP = 10_000
-#: What a purge would delete is looked for in so many stretches of so many ids, at most.
+#: What a purge would delete is looked for in so many stretches of so many records, at most, and
+#: in one more at the head of the table.
 STRETCHES = 20
 STRETCH = 500
 
@@ -222,19 +237,69 @@ class Due:
     is_estimate: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Records that are looked at: those behind the id ``low``, up to ``end``.
+
+    Attributes:
+        weight: For how many records each of them stands.
+    """
+
+    low: int
+    end: int
+    weight: float = 1
+
+
 def due(using: str) -> Due:
-    """How far the purge lags behind: two statements, along the primary key."""
-    ends = IdempotencyRecord.objects.using(using).aggregate(first=Min("pk"), last=Max("pk"))
-    if ends["first"] is None:
+    """How far the purge lags behind: three statements at most, along the primary key."""
+    stretches = _stretches(using)
+    if not stretches:
         return Due(records=0, lag=None, is_estimate=False)
-    low, high = ends["first"] - 1, ends["last"]
-    weight = -(-(high - low) // (STRETCHES * STRETCH))
-    looked_at = Q()
-    for begin in range(low, high, STRETCH * weight):
-        looked_at |= Q(pk__gt=begin, pk__lte=begin + STRETCH)
+    looked_at, weights = Q(), []
+    for each in stretches:
+        looked_at |= Q(pk__gt=each.low, pk__lte=each.end)
+        weights.append(When(pk__lte=each.end, then=Value(each.weight)))
+    number = Sum(Case(*weights, output_field=FloatField()), default=0.0)
     records = forgotten(using).filter(looked_at).order_by()
-    found = records.aggregate(number=Count("pk"), lag=Max(_since("expires_at")))
-    return Due(records=found["number"] * weight, lag=found["lag"], is_estimate=weight > 1)
+    found = records.aggregate(number=number, lag=Max(_since("expires_at")))
+    is_estimate = any(each.weight != 1 for each in stretches)
+    return Due(records=round(found["number"]), lag=found["lag"], is_estimate=is_estimate)
+
+
+def _stretches(using: str) -> list[_Stretch]:
+    """The head of the table, and of each of so many parts behind it.
+
+    By rows, for ids have gaps: a record that is never purged may be left far in front of all.
+    """
+    rows = IdempotencyRecord.objects.using(using).order_by("pk")
+    first, head, last = _ids(rows, [rows, rows[STRETCH - 1 :], rows.order_by("-pk")])
+    if first is None or last is None:
+        return []
+    if head is None:
+        return [_Stretch(first - 1, last)]
+    step = max(-(-(last - head) // STRETCHES), 1)
+    parts = [(low, min(low + step, last)) for low in range(head, last, step)]
+    asked = [rows.filter(pk__gt=low, pk__lte=high) for low, high in parts]
+    ids = _ids(rows, [*asked, *(part[STRETCH - 1 :] for part in asked)])
+    told = zip(parts, ids[: len(parts)], ids[len(parts) :], strict=True)
+    behind = [_stretch(*each) for each in told]
+    return [_Stretch(first - 1, head), *behind]
+
+
+def _stretch(part: tuple[int, int], begin: int | None, end: int | None) -> _Stretch:
+    """Of a part that is read to its end, each record stands for itself."""
+    low, high = part
+    if begin is None or end is None:
+        return _Stretch(low, high)
+    return _Stretch(low, end, (high - begin + 1) / (end - begin + 1))
+
+
+def _ids(rows: RecordQuerySet, asked: list[RecordQuerySet]) -> list[int | None]:
+    """The first id of each, in one statement."""
+    if not asked:
+        return []
+    found = rows.values_list(*(Subquery(each.values("pk")[:1]) for each in asked)).first()
+    return list(found or [None] * len(asked))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,9 +39,16 @@ MUTANTS = [
     Mutant(
         "numbers: see the purge lag at the head of the table only",
         "statistics.py",
-        "range(low, high, STRETCH * weight)",
-        "range(low, low + 1, STRETCH * weight)",
+        "for low in range(head, last, step)",
+        "for low in range(head, head + 1, step)",
         f"{TRAFFIC} -k short_retention",
+    ),
+    Mutant(
+        "numbers: look for the purge lag by ids, as if they had no gaps",
+        "statistics.py",
+        "return _Stretch(low, end, (high - begin + 1) / (end - begin + 1))",
+        "return _Stretch(low, low + STRETCH, 2)",
+        f"{TRAFFIC} -k left_behind",
     ),
     Mutant(
         "numbers: show them to whoever is logged in",

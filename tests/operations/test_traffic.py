@@ -150,6 +150,27 @@ def test_a_short_retention_in_the_middle_of_a_large_table_is_seen(monkeypatch):
     assert told.records > 0
 
 
+@BOTH
+def test_a_record_that_was_left_behind_does_not_hide_the_others(using, monkeypatch):
+    monkeypatch.setattr(statistics, "STRETCHES", 4)
+    monkeypatch.setattr(statistics, "STRETCH", 5)
+    left = {"expires_at": ago(days=370), "exhausted_at": ago(days=400)}
+    made("failed", id=1, using=using, **left)
+    for number in range(80):
+        days = 1 if 30 <= number < 60 else -30
+        made(id=91_000_000 + number, expires_at=ago(days=days), using=using)
+    told = due(using)
+    assert told.is_estimate
+    assert DAY <= told.lag < 2 * DAY
+    assert 10 <= told.records <= 50
+    # More than the head of the table was left behind.
+    for number in range(20):
+        made("failed", id=10 + number, using=using, **left)
+    rows = IdempotencyRecord.objects.using(using)
+    rows.filter(id__range=(91_000_000, 91_000_020)).update(expires_at=ago(days=1))
+    assert DAY <= due(using).lag < 2 * DAY
+
+
 def test_the_command_says_the_same_in_words_and_as_json():
     for _ in range(4):
         execute(lambda: None, key="one", scope="shop.ship")
