@@ -34,12 +34,14 @@ from idempotency.maintenance import forgotten
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage, Reason
 from idempotency.querysets import RecordQuerySet
 from idempotency.states import State
-from idempotency.storage.tails import EVENTS, RECORDS, tail
+from idempotency.storage.tails import EVENTS, RECORDS, Row, tail
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 #: No count of what waits goes further: a job that fails all the time leaves millions.
 CAP = 10_000
+#: So many scopes are told apart, those with the most rows.
+SCOPES = 20
 #: What a purge would delete is looked for in so many stretches of so many records, at most, and
 #: in one more at the head of the table.
 STRETCHES = 20
@@ -200,7 +202,7 @@ def traffic(using: str, *, period: timedelta = DAY) -> Traffic:
     """
     hours = -(-period // HOUR)
     records, events = tail(using, RECORDS, period), tail(using, EVENTS, period)
-    scopes = {row.scope: Scope(name=row.scope) for row in (*records.rows, *events.rows)}
+    scopes = _told_apart([*records.rows, *events.rows])
     for row in records.rows:
         scope = scopes[row.scope]
         scope.records[min(row.hour, hours - 1)] += row.number
@@ -213,12 +215,22 @@ def traffic(using: str, *, period: timedelta = DAY) -> Traffic:
             scope.duplicates[min(row.hour, hours - 1)] += row.number
             scope.redelivered += row.number * row.redelivered
     busiest = sorted(
-        scopes.values(),
+        {scope.name: scope for scope in scopes.values()}.values(),
         key=lambda scope: (scope.name is None, -scope.deliveries, scope.name or ""),
     )
     is_estimate = max(records.weight, events.weight) > 1
     begin = records.until - period
     return Traffic(begin=begin, hours=hours, scopes=busiest, is_estimate=is_estimate)
+
+
+def _told_apart(rows: list[Row]) -> dict[str, Scope]:
+    """Where each scope is counted. Chosen once, of both tables: a rate needs the rows of both."""
+    numbers: Counter[str] = Counter()
+    for row in rows:
+        numbers[row.scope] += row.number
+    most = set(sorted(numbers, key=lambda name: (-numbers[name], name))[:SCOPES])
+    others = Scope(name=None)
+    return {name: Scope(name=name) if name in most else others for name in numbers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

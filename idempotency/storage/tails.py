@@ -17,8 +17,6 @@ LONGEST = timedelta(hours=1)
 #: stand apart evenly, and each row counts for several.
 STRETCHES = 1_000
 STRETCH = 50
-#: Of each table so many scopes are told apart, those with the most rows.
-SCOPES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +39,11 @@ class Row:
 
     Attributes:
         hour: From 0, the oldest of the period.
-        scope: None: one of those that are not told apart.
         kind: The state of a record, the kind of an event.
     """
 
     hour: int
-    scope: str | None
+    scope: str
     kind: str
     redelivered: bool
     number: int
@@ -85,10 +82,7 @@ WITH counted AS (
       FROM {rows}
      WHERE {at} >= {begin}
      GROUP BY 1, 2, 3, 4)
-SELECT {number}, CASE WHEN scope IN (SELECT scope FROM counted GROUP BY scope
-                                      ORDER BY sum(number) DESC, scope LIMIT %(scopes)s)
-                      THEN scope END, kind, redelivered, sum(number)
-  FROM counted GROUP BY 1, 2, 3, 4
+SELECT {number}, scope, kind, redelivered, number FROM counted
 """
 
 #: LIMIT changes no row: the planner cannot know how few a stretch has, and would compile the query.
@@ -135,7 +129,6 @@ def tail(using: str, source: Source, period: timedelta) -> Tail:
         weight = max(-(-ids // (STRETCHES * STRETCH)), 1) if is_sampled else 1
         parameters = {
             "seconds": seconds,
-            "scopes": SCOPES,
             "low": low,
             "high": high,
             "stretch": STRETCH,
@@ -143,7 +136,7 @@ def tail(using: str, source: Source, period: timedelta) -> Tail:
         }
         cursor.execute(_sql(COUNT, vendor, source), parameters)
         rows = [
-            Row(hour, scope, kind, bool(redelivered), int(number) * weight)
+            Row(hour, scope, kind, bool(redelivered), number * weight)
             for hour, scope, kind, redelivered, number in cursor.fetchall()
         ]
     return Tail(datetime.fromtimestamp(float(epoch), UTC), rows, weight)

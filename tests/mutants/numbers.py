@@ -25,8 +25,8 @@ MUTANTS = [
     Mutant(
         "numbers: count a sample as if it were all",
         "storage/tails.py",
-        "int(number) * weight)",
-        "int(number))",
+        "number * weight)",
+        "number)",
         f"{TRAFFIC} -k is_estimated",
     ),
     Mutant(
@@ -49,6 +49,13 @@ MUTANTS = [
         "return _Stretch(low, end, (high - begin + 1) / (end - begin + 1))",
         "return _Stretch(low, low + STRETCH, 2)",
         f"{TRAFFIC} -k left_behind",
+    ),
+    Mutant(
+        "numbers: choose by the rows of one table which scopes are told apart",
+        "statistics.py",
+        "_told_apart([*records.rows, *events.rows])",
+        "_told_apart(records.rows) | _told_apart(events.rows)",
+        f"{TRAFFIC} -k all_of_its_rows",
     ),
     Mutant(
         "numbers: show them to whoever is logged in",

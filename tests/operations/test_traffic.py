@@ -91,7 +91,7 @@ def test_what_is_more_than_can_be_counted_is_estimated(monkeypatch):
 
 
 def test_scopes_without_end_are_told_together(monkeypatch):
-    monkeypatch.setattr(tails, "SCOPES", 2)
+    monkeypatch.setattr(statistics, "SCOPES", 2)
     for scope, number in {"a": 3, "b": 2, "c": 1, "d": 1}.items():
         for _ in range(number):
             made(scope=scope)
@@ -101,6 +101,20 @@ def test_scopes_without_end_are_told_together(monkeypatch):
         ("b", 2),
         (None, 2),
     ]
+
+
+@BOTH
+def test_a_scope_is_told_with_all_of_its_rows_or_with_none(using, monkeypatch):
+    """The one with the most duplicates need not be among those with the most records."""
+    monkeypatch.setattr(statistics, "SCOPES", 2)
+    for scope, records, duplicates in (("a", 5, 3), ("b", 4, 0), ("c", 1, 6)):
+        rows = [made(scope=scope, using=using) for _ in range(records)]
+        for _ in range(duplicates):
+            event(rows[0], "duplicate", using)
+    assert [
+        (scope.name, scope.records.total(), scope.duplicates.total(), scope.deliveries)
+        for scope in traffic(using).scopes
+    ] == [("a", 5, 3, 8), ("c", 1, 6, 7), (None, 4, 0, 4)]
 
 
 @BOTH
