@@ -7,7 +7,7 @@ an index, and has an end.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -56,7 +56,8 @@ class Waiting:
         number: At most ``CAP``.
         oldest: When the oldest of these was made; None when there is none.
         age: Of the oldest, by the clock of the database; None when there is none.
-        is_cut: Whether there are more than ``CAP`` of it, or of what it was counted with.
+        is_cut: Whether there are more than ``CAP`` of it, or of what it is counted or added up
+            with.
     """
 
     number: int
@@ -66,16 +67,19 @@ class Waiting:
 
 
 def waiting(using: str) -> dict[str, Waiting]:
-    """What has not succeeded, by what the admin calls it: five statements on partial indexes."""
+    """What has not succeeded, by what the admin calls it: six statements on partial indexes."""
     records = IdempotencyRecord.objects.using(using)
     failed = records.filter(state=State.FAILED)
-    has_lapsed = Q(lease_expires_at__lte=Now())
-    exhausted = _split(failed.exhausted(), exhausted=Q())
+    running = records.filter(state=State.RUNNING)
+    exhausted = _counted(failed.exhausted())
     return {
-        **_split(records.filter(state=State.IN_DOUBT), in_doubt=Q()),
-        **_split(records.filter(state=State.RUNNING), lapsed=has_lapsed, running=~has_lapsed),
-        **exhausted,
-        "failed": _failed(failed, exhausted["exhausted"]),
+        "in_doubt": _counted(records.filter(state=State.IN_DOUBT)),
+        # Behind all that runs, which is no more than the workers can do at once.
+        "lapsed": _counted(records.lapsed()),
+        # Not by a filter: of what has lapsed there may be any number in front.
+        "running": _counted(running, only=Q(lease_expires_at__gt=Now())),
+        "exhausted": exhausted,
+        "failed": _failed(failed, exhausted),
     }
 
 
@@ -96,28 +100,34 @@ def _failed(failed: RecordQuerySet, exhausted: Waiting) -> Waiting:
 
 
 def parked(using: str) -> dict[str, Waiting]:
-    """The messages that wait, by their reason."""
-    reasons = {reason.value: Q(reason=reason) for reason in Reason}
-    return _split(ParkedMessage.objects.using(using), **reasons)
+    """The messages that wait, by their reason: a statement for each, on a table that is small.
+
+    If one of them is cut, all are said to be, for they are added up.
+    """
+    messages = ParkedMessage.objects.using(using)
+    told = {reason.value: _counted(messages.filter(reason=reason)) for reason in Reason}
+    is_cut = any(each.is_cut for each in told.values())
+    return {reason: replace(each, is_cut=is_cut) for reason, each in told.items()}
 
 
-def _split(rows: Any, **parts: Q) -> dict[str, Waiting]:
-    """In the order of the index, the oldest first: a count that is cut still knows the oldest."""
-    wanted: dict[str, Any] = {"read": Count("pk")}
-    for name, part in parts.items():
-        wanted[f"{name}_number"] = Count("pk", filter=part)
-        wanted[f"{name}_oldest"] = Min("created_at", filter=part)
-        wanted[f"{name}_age"] = Max(_since("created_at"), filter=part)
-    told = rows.order_by("id")[: CAP + 1].aggregate(**wanted)
-    return {
-        name: Waiting(
-            number=min(told[f"{name}_number"], CAP),
-            oldest=told[f"{name}_oldest"],
-            age=told[f"{name}_age"],
-            is_cut=told["read"] > CAP,
-        )
-        for name in parts
-    }
+def _counted(rows: Any, *, only: Q | None = None) -> Waiting:
+    """In the order of the index, the oldest first: a count that is cut still knows the oldest.
+
+    Args:
+        only: Which of the rows that are read count.
+    """
+    told = rows.order_by("id")[: CAP + 1].aggregate(
+        read=Count("pk"),
+        number=Count("pk", filter=only),
+        oldest=Min("created_at", filter=only),
+        age=Max(_since("created_at"), filter=only),
+    )
+    return Waiting(
+        number=min(told["number"], CAP),
+        oldest=told["oldest"],
+        age=told["age"],
+        is_cut=told["read"] > CAP,
+    )
 
 
 def _since(column: str) -> Any:

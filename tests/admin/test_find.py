@@ -12,6 +12,7 @@ from idempotency.admin import search
 from idempotency.digests import digest
 from idempotency.lookup import hash_range
 from idempotency.models import IdempotencyRecord
+from idempotency.statistics import parked as parked_messages
 from idempotency.statistics import waiting
 from tests.admin.pages import listed, page
 from tests.admin.records import ago, event, made, night, parked
@@ -273,6 +274,30 @@ def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypa
     shown = " ".join(page(admin_client, "idempotencyrecord_changelist").split())
     said, _, _ = shown.partition(f"2+ {word}")[2].partition("</li>")
     assert "5 h ago" in said
+
+
+def test_each_reason_is_told_however_many_messages_wait_for_another(admin_client, monkeypatch):
+    monkeypatch.setattr("idempotency.statistics.CAP", 2)
+    for reason, number in {"in_doubt": 3, "gave_up": 1}.items():
+        for _ in range(number):
+            parked(made("failed"), reason)
+    told = parked_messages("default")
+    assert {name: each.number for name, each in told.items()} == {
+        "in_doubt": 2,
+        "gave_up": 1,
+        "exhausted": 0,
+    }
+    shown = page(admin_client, "idempotencyrecord_changelist")
+    assert "given up" in shown
+    assert "2+ parked messages" in shown
+
+
+def test_a_lease_that_has_run_out_is_told_however_many_are_running(admin_client, monkeypatch):
+    monkeypatch.setattr("idempotency.statistics.CAP", 2)
+    for _ in range(3):
+        made("running")
+    made("running", lease_expires_at=ago(minutes=2))
+    assert "1 lease has run out" in page(admin_client, "idempotencyrecord_changelist")
 
 
 def test_the_exhausted_are_told_however_many_have_only_failed(admin_client, monkeypatch):

@@ -3,6 +3,7 @@
 from tests.mutants import Mutant
 
 TRAFFIC = "tests/operations/test_traffic.py"
+FIND = "tests/admin/test_find.py"
 DASHBOARD = "tests/admin/test_dashboard.py"
 PROMETHEUS = "tests/contrib/test_prometheus.py"
 OPENTELEMETRY = "tests/contrib/test_opentelemetry.py"
@@ -56,6 +57,20 @@ MUTANTS = [
         "_told_apart([*records.rows, *events.rows])",
         "_told_apart(records.rows) | _told_apart(events.rows)",
         f"{TRAFFIC} -k all_of_its_rows",
+    ),
+    Mutant(
+        "numbers: count the messages of a reason among the oldest of all",
+        "statistics.py",
+        "_counted(messages.filter(reason=reason))",
+        "_counted(messages, only=Q(reason=reason))",
+        f"{FIND} -k each_reason_is_told",
+    ),
+    Mutant(
+        "numbers: count what has lapsed among the oldest that run",
+        "statistics.py",
+        "_counted(records.lapsed())",
+        "_counted(running, only=Q(lease_expires_at__lte=Now()))",
+        f"{FIND} -k that_has_run_out",
     ),
     Mutant(
         "numbers: show them to whoever is logged in",
