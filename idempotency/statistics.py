@@ -54,7 +54,8 @@ class Waiting:
 
     Attributes:
         number: At most ``CAP``.
-        oldest: When the oldest of these was made; None when there is none.
+        oldest: When the oldest of these began to wait; None when there is none. What is in doubt,
+            when its effect began; what is exhausted, when it was; all others, when they were made.
         age: Of the oldest, by the clock of the database; None when there is none.
         is_cut: Whether there are more than ``CAP`` of it, or of what it is counted or added up
             with.
@@ -71,9 +72,9 @@ def waiting(using: str) -> dict[str, Waiting]:
     records = IdempotencyRecord.objects.using(using)
     failed = records.filter(state=State.FAILED)
     running = records.filter(state=State.RUNNING)
-    exhausted = _counted(failed.exhausted())
+    exhausted = _counted(failed.exhausted(), since="exhausted_at")
     return {
-        "in_doubt": _counted(records.filter(state=State.IN_DOUBT)),
+        "in_doubt": _counted(records.filter(state=State.IN_DOUBT), since="effect_begun_at"),
         # Behind all that runs, which is no more than the workers can do at once.
         "lapsed": _counted(records.lapsed()),
         # Not by a filter: of what has lapsed there may be any number in front.
@@ -110,17 +111,19 @@ def parked(using: str) -> dict[str, Waiting]:
     return {reason: replace(each, is_cut=is_cut) for reason, each in told.items()}
 
 
-def _counted(rows: Any, *, only: Q | None = None) -> Waiting:
+def _counted(rows: Any, *, since: str = "created_at", only: Q | None = None) -> Waiting:
     """In the order of the index, the oldest first: a count that is cut still knows the oldest.
 
     Args:
+        since: The column that says for how long one has been waiting. A key that is run again keeps
+            its record and its place in the index: what is oldest is so among those that are read.
         only: Which of the rows that are read count.
     """
     told = rows.order_by("id")[: CAP + 1].aggregate(
         read=Count("pk"),
         number=Count("pk", filter=only),
-        oldest=Min("created_at", filter=only),
-        age=Max(_since("created_at"), filter=only),
+        oldest=Min(since, filter=only),
+        age=Max(_since(since), filter=only),
     )
     return Waiting(
         number=min(told["number"], CAP),

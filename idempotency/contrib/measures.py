@@ -35,7 +35,10 @@ OUTCOMES = {
 ANSWERS = "What deliveries and calls came to, by outcome and scope."
 BODY = "How long bodies ran, in seconds, by outcome and scope."
 RECORDS = "Records that have not succeeded, by what they wait for; counted up to 10,000."
-OLDEST = "Age of the oldest of these records, in seconds."
+OLDEST = (
+    "Age of the oldest of these records, in seconds: in doubt since the effect began, exhausted"
+    " since it was, all others since they were made."
+)
 MESSAGES = "Parked messages, by what they wait for; counted up to 10,000."
 LAG = "For how long the oldest record that a purge would delete has been forgotten, in seconds."
 

@@ -73,6 +73,13 @@ MUTANTS = [
         f"{FIND} -k that_has_run_out",
     ),
     Mutant(
+        "numbers: take the age of the record for that of the doubt",
+        "statistics.py",
+        'IN_DOUBT), since="effect_begun_at")',
+        "IN_DOUBT))",
+        f"{TRAFFIC} -k waits_is_counted",
+    ),
+    Mutant(
         "numbers: show them to whoever is logged in",
         "admin/dashboard.py",
         "        if not self.has_view_permission(request):",
