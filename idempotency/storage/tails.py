@@ -1,7 +1,7 @@
 """The newest rows of a table, counted by hour: found by the primary key, for no time has an index.
 
 Ids are given in the order of time, so that the rows of a period are the end of the primary key.
-Where that begins is found by halving, in one statement of 63 steps, each a look at one row.
+Where that begins is found by halving, in one statement of 63 steps, each a look at a few rows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from django.db import connections
 
 #: A row's time is the beginning of its transaction, and its id is given later: by so much, at most.
 LONGEST = timedelta(hours=1)
+#: Rows of a transaction that was longer hide no others, if fewer than so many lie side by side.
+ASKED = 10
 #: So many stretches of so many ids are read, at most. With more rows than that in the period they
 #: stand apart evenly, and each row counts for several.
 STRETCHES = 1_000
@@ -63,14 +65,17 @@ class Tail:
     weight: int
 
 
-# If the row at a place is old, then so are all before it, and the search goes on behind it. Of an
-# empty place the row before it is asked. (Binary lifting: steps of 2^62, 2^61, ... 1.)
+# If the rows at a place are old, then so are all before it, and the search goes on behind it. Of an
+# empty place those before it are asked. (Binary lifting: steps of 2^62, 2^61, ... 1.) One row alone
+# may be of a transaction that was longer than LONGEST, with young ones on both of its sides.
 BEGIN = """
 WITH RECURSIVE search (low, step) AS (
     SELECT {zero}, 4611686018427387904
     UNION ALL
-    SELECT low + CASE WHEN (SELECT {at} FROM {table} WHERE id <= low + step
-                             ORDER BY id DESC LIMIT 1) < {begin} THEN step ELSE 0 END, step / 2
+    SELECT low + CASE WHEN (SELECT max(at) FROM (SELECT {at} AS at FROM {table}
+                                                  WHERE id <= low + step
+                                                  ORDER BY id DESC LIMIT %(asked)s) AS asked)
+                           < {begin} THEN step ELSE 0 END, step / 2
       FROM search WHERE step > 0)
 SELECT max(low), (SELECT min(id) FROM {table}), (SELECT max(id) FROM {table}), {epoch}
   FROM search
@@ -115,13 +120,15 @@ DIALECTS = {
 def tail(using: str, source: Source, period: timedelta) -> Tail:
     """The rows of the last ``period``, by the clock of the database; two statements.
 
-    What began in the period and was told more than ``LONGEST`` later may be missing at its edge.
+    What began in the period and was told more than ``LONGEST`` later may be missing at its edge. If
+    ``ASKED`` rows or more of one such transaction are the last of all, all is missing until the
+    next row.
     """
     vendor = connections[using].vendor
     seconds = period.total_seconds()
     with connections[using].cursor() as cursor:
         since = seconds + LONGEST.total_seconds()
-        cursor.execute(_sql(BEGIN, vendor, source), {"seconds": since})
+        cursor.execute(_sql(BEGIN, vendor, source), {"seconds": since, "asked": ASKED})
         low, first, last, epoch = cursor.fetchone()
         low, high = max(low, (first or 1) - 1), last or 0
         ids = max(high - low, 0)

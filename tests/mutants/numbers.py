@@ -80,6 +80,13 @@ MUTANTS = [
         f"{TRAFFIC} -k waits_is_counted",
     ),
     Mutant(
+        "numbers: ask one row whether all before it are old",
+        "storage/tails.py",
+        "ASKED = 10",
+        "ASKED = 1",
+        f"{TRAFFIC} -k ended_last",
+    ),
+    Mutant(
         "numbers: show them to whoever is logged in",
         "admin/dashboard.py",
         "        if not self.has_view_permission(request):",

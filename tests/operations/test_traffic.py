@@ -69,6 +69,14 @@ def test_a_transaction_that_was_long_hides_no_other(using):
 
 
 @BOTH
+def test_a_transaction_that_was_long_and_ended_last_hides_no_other(using):
+    for _ in range(5):
+        made(created_at=ago(hours=1), using=using)
+    made(created_at=ago(hours=30), using=using)
+    assert traffic(using).total.records.total() == 5
+
+
+@BOTH
 def test_an_empty_table_has_no_traffic(using):
     came = traffic(using)
     assert (came.scopes, came.is_estimate) == ([], False)
