@@ -7,7 +7,7 @@ an index, and has an end.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -101,14 +101,9 @@ def _failed(failed: RecordQuerySet, exhausted: Waiting) -> Waiting:
 
 
 def parked(using: str) -> dict[str, Waiting]:
-    """The messages that wait, by their reason: a statement for each, on a table that is small.
-
-    If one of them is cut, all are said to be, for they are added up.
-    """
+    """The messages that wait, by their reason: a statement for each, on a table that is small."""
     messages = ParkedMessage.objects.using(using)
-    told = {reason.value: _counted(messages.filter(reason=reason)) for reason in Reason}
-    is_cut = any(each.is_cut for each in told.values())
-    return {reason: replace(each, is_cut=is_cut) for reason, each in told.items()}
+    return {reason.value: _counted(messages.filter(reason=reason)) for reason in Reason}
 
 
 def _counted(rows: Any, *, since: str = "created_at", only: Q | None = None) -> Waiting:

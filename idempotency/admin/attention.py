@@ -39,7 +39,7 @@ class Item:
 
 
 def attention(using: str, address: Callable[..., str]) -> list[Item]:
-    """What needs attention now: seven statements, each on an index or on a table that is small.
+    """What needs attention now: ten statements, each on an index or on a table that is small.
 
     Args:
         address: Makes the address of a page of the admin, by its name and a query.
@@ -64,7 +64,7 @@ def _messages(using: str, address: Callable[..., str]) -> Iterator[Item]:
         number=sum(each.number for each in found.values()),
         oldest=min((each.oldest for each in found.values() if each.oldest), default=None),
         age=max((each.age for each in found.values() if each.age), default=None),
-        is_cut=given_up.is_cut,
+        is_cut=any(each.is_cut for each in found.values()),
     )
     word = ngettext("parked message", "parked messages", others.number)
     yield from _item(Look(word, "▪", "quiet"), others, address())

@@ -116,7 +116,7 @@ def test_what_waits_is_read_at_each_scrape(using):
     execute(lambda: None, key="two", scope="shop", using=using)
     records = IdempotencyRecord.objects.using(using)
     two_hours_ago = records.get(state="succeeded").created_at - timedelta(hours=2)
-    records.filter(state="in_doubt").update(created_at=two_hours_ago)
+    records.filter(state="in_doubt").update(effect_begun_at=two_hours_ago)
     records.filter(state="succeeded").update(expires_at=two_hours_ago)
     told = gauges(registry)
     assert told["records", "in_doubt"] == 1
