@@ -212,8 +212,8 @@ MUTANTS = [
     Mutant(
         "model: take the policy of a claim away with a failed transaction",
         "storage/base.py",
-        "policy=policy, **columns)",
-        "policy=None, **columns)",
+        "policy=policy, **kept, **columns)",
+        "policy=None, **kept, **columns)",
         f"{EXAMPLES} -k leaves_an_effect",
     ),
     Mutant(
