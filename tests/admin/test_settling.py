@@ -236,7 +236,9 @@ def test_each_permission_allows_its_own_and_nothing_else(permission, names):
 
 def test_who_may_not_look_may_do_nothing():
     blind = as_user("resolve")
-    assert blind.press("it_happened", doubt()).status_code == 403
+    refused = blind.press("it_happened", doubt())
+    assert refused.status_code == 403
+    assert refused.redirect_chain == [], "it is refused by the page itself"
     stranger = Client().post(reverse(f"{RECORDS}_settle", args=["it_happened"]))
     assert stranger.status_code == 302
     assert "/login/" in stranger.url
