@@ -97,10 +97,13 @@ def test_a_missing_effect_is_told():
 
 
 @pytest.mark.parametrize(
-    "effects", [2, [7, 8], {7: 1, 8: 2}, lambda: 2, lambda: [7, 8], Effect.objects.none]
+    ("effects", "expected"),
+    [
+        *[(each, 2) for each in (2, [7, 8], {7: 1, 8: 2}, lambda: 2, lambda: [7, 8])],
+        (Effect.objects.none, 0),
+    ],
 )
-def test_effects_are_what_can_be_counted(effects):
-    expected = 0 if effects == Effect.objects.none else 2
+def test_effects_are_what_can_be_counted(effects, expected):
     assert_effects(effects, expected=expected)
     with says(f"There are {expected} effects, and 1 should be there"):
         assert_effects(effects)
