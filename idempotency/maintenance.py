@@ -11,10 +11,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import (
     Count,
-    DurationField,
     Exists,
-    ExpressionWrapper,
-    F,
     Max,
     OuterRef,
     Q,
@@ -29,6 +26,7 @@ from idempotency.jobs import Job, all_jobs
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
 from idempotency.parking import Published, publish_parked
 from idempotency.policies import ASK, Ask, Doubt, Leased, OnDoubt
+from idempotency.querysets import time_since
 from idempotency.states import State
 from idempotency.storage import storage_for
 
@@ -223,15 +221,11 @@ def purge(
     events = IdempotencyEvent.objects.using(using).order_by()
     events = events.filter(at__lte=Now() - conf().EVENT_RETENTION)
     if dry_run:
-        due = records.aggregate(number=Count("pk"), lag=Max(_since("expires_at")))  # one scan
+        due = records.aggregate(number=Count("pk"), lag=Max(time_since("expires_at")))  # one scan
         return Purged(due["number"], events.count(), due["lag"])
     tally = _Tally(progress)
     number, lag = _delete(records, "expires_at", tally)
     return Purged(number, _delete(events, "at", tally)[0], lag)
-
-
-def _since(column: str) -> Any:
-    return ExpressionWrapper(Now() - F(column), output_field=DurationField())
 
 
 def forgotten(using: str) -> Any:
@@ -277,7 +271,7 @@ def _delete(rows: QuerySet[Any], column: str, tally: _Tally) -> tuple[int, timed
     done, oldest = 0, None
     for batch in _batches(rows):
         if oldest is None:
-            oldest = batch.aggregate(age=Max(_since(column)))["age"]
+            oldest = batch.aggregate(age=Max(time_since(column)))["age"]
         # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
         # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
         number = batch._raw_delete(rows.db)

@@ -7,7 +7,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID, uuid4
 
-from django.db.models import Case, DateTimeField, ExpressionWrapper, F, Q, QuerySet, When
+from django.db.models import (
+    Case,
+    DateTimeField,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    Q,
+    QuerySet,
+    When,
+)
 from django.db.models.functions import Coalesce, Now
 
 from idempotency.policies import ASK, OnDoubt
@@ -32,6 +41,11 @@ class Claim:
 def after(duration: timedelta) -> Any:
     """``duration`` from now, by the database's clock."""
     return ExpressionWrapper(Now() + duration, output_field=DateTimeField())
+
+
+def time_since(column: str) -> Any:
+    """How long ago that was, by the database's clock."""
+    return ExpressionWrapper(Now() - F(column), output_field=DurationField())
 
 
 def same_retention() -> Any:

@@ -14,9 +14,6 @@ from typing import Any
 from django.db.models import (
     Case,
     Count,
-    DurationField,
-    ExpressionWrapper,
-    F,
     FloatField,
     Max,
     Min,
@@ -32,7 +29,7 @@ from idempotency.conf import conf
 from idempotency.events import PER_MINUTE
 from idempotency.maintenance import forgotten
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage, Reason
-from idempotency.querysets import RecordQuerySet
+from idempotency.querysets import RecordQuerySet, time_since
 from idempotency.states import State
 from idempotency.storage.tails import EVENTS, RECORDS, Row, tail
 
@@ -91,7 +88,7 @@ def _failed(failed: RecordQuerySet, exhausted: Waiting) -> Waiting:
     What is exhausted beyond ``CAP`` cannot be told from the others here, and counts as failed.
     """
     others = failed.filter(exhausted_at=None).order_by("id")
-    oldest, age = others.values_list("created_at", _since("created_at")).first() or (None, None)
+    oldest, age = others.values_list("created_at", time_since("created_at")).first() or (None, None)
     if oldest is None:
         return Waiting(number=0, oldest=None, age=None, is_cut=False)
     read = failed.order_by("id")[: CAP + exhausted.number + 1].count()
@@ -118,7 +115,7 @@ def _counted(rows: Any, *, since: str = "created_at", only: Q | None = None) -> 
         read=Count("pk"),
         number=Count("pk", filter=only),
         oldest=Min(since, filter=only),
-        age=Max(_since(since), filter=only),
+        age=Max(time_since(since), filter=only),
     )
     return Waiting(
         number=min(told["number"], CAP),
@@ -126,11 +123,6 @@ def _counted(rows: Any, *, since: str = "created_at", only: Q | None = None) -> 
         age=told["age"],
         is_cut=told["read"] > CAP,
     )
-
-
-def _since(column: str) -> Any:
-    """How long ago that was, by the clock of the database."""
-    return ExpressionWrapper(Now() - F(column), output_field=DurationField())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -281,7 +273,7 @@ def due(using: str) -> Due:
         weights.append(When(pk__lte=each.end, then=Value(each.weight)))
     number = Sum(Case(*weights, output_field=FloatField()), default=0.0)
     records = forgotten(using).filter(looked_at).order_by()
-    found = records.aggregate(number=number, lag=Max(_since("expires_at")))
+    found = records.aggregate(number=number, lag=Max(time_since("expires_at")))
     is_estimate = any(each.weight != 1 for each in stretches)
     return Due(records=round(found["number"]), lag=found["lag"], is_estimate=is_estimate)
 
