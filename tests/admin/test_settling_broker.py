@@ -3,6 +3,7 @@
 import pytest
 
 from idempotency.models import ParkedMessage
+from project.celery import app
 from tests.admin.conftest import said, the_record
 from tests.harness.waiting import wait_until
 from tests.jobs.tasks import leased
@@ -23,6 +24,8 @@ def test_a_message_that_waited_for_a_killed_worker_s_doubt_is_answered(
     wait_until(ParkedMessage.objects.exists, "the message to be parked", seconds=60)
     done = operator.confirm(operator.press("it_happened", the_record()), result='"sent"')
     assert said(done) == ["It happened: 1 record.", "1 parked message published."]
-    assert result.get(timeout=40) == "sent"
+    # Not result.get(): until the message is answered, its result is the failure of the doubt.
+    wait_until(lambda: app.backend.get_state(result.id) == "SUCCESS", "an answer", seconds=60)
+    assert app.backend.get_result(result.id) == "sent"
     queue.wait_empty()
     assert (gates.directory / "outbox").read_text().splitlines() == ["key"]
