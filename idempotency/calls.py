@@ -187,20 +187,16 @@ class Run:
 
     def judge(self, look: Look) -> Seen | None:
         """The record if it answers this call, None if the body may run; else raise."""
-        seen = look.seen
-        if seen is not None and not seen.is_forgotten:
-            if seen.state is State.SUCCEEDED:
-                self.compare(seen)
-                return seen
-            self._refuse_unsettled(seen)
-            # What a transaction rolled back protects nothing; a provider has seen a leased one.
-            if seen.policy not in (None, TRANSACTIONAL):
-                self.compare(seen)
+        known = look.seen if look.seen and not look.seen.is_forgotten else None
+        if known is not None:
+            if known.state is State.SUCCEEDED:
+                self.compare(known)
+                return known
+            self._refuse_unsettled(known)
         if not look.locked:
-            raise self.busy(seen=seen)
-        if seen is not None and seen.deaths >= conf().MAX_REDELIVERIES and not seen.is_forgotten:
-            # Allowed again, it would repeat with a provider key that the provider does not know.
-            raise (DoubtFoundError if seen.effect_begun else DeathsFoundError)(seen)
+            raise self.busy(seen=look.seen)
+        if known is not None:
+            self._refuse_claim(known)
         return None
 
     def _refuse_unsettled(self, seen: Seen) -> None:
@@ -209,8 +205,19 @@ class Run:
             raise self.busy(left, seen=seen)
         if seen.exhausted:
             raise self.exhausted(seen)
-        if seen.state is State.IN_DOUBT or seen.is_doubtful:
+        if seen.state is State.IN_DOUBT:
             raise DoubtFoundError(seen)
+
+    def _refuse_claim(self, seen: Seen) -> None:
+        """Of a record under whose key nobody runs in a transaction: else its lock is not ours."""
+        if seen.is_doubtful:
+            raise DoubtFoundError(seen)
+        # What a transaction rolled back protects nothing; a provider has seen a leased one.
+        if seen.policy not in (None, TRANSACTIONAL):
+            self.compare(seen)
+        if seen.deaths >= conf().MAX_REDELIVERIES:
+            # Allowed again, it would repeat with a provider key that the provider does not know.
+            raise (DoubtFoundError if seen.effect_begun else DeathsFoundError)(seen)
 
     def compare(self, seen: Seen) -> None:
         """Raise KeyReused if the record was made with other arguments."""
@@ -247,8 +254,9 @@ class Run:
 
     def _stop_exhausted(self, seen: Seen) -> None:
         """Raise Exhausted; return if somebody was faster."""
-        with self.storage.transaction(joined=self.storage.in_test_case):
-            stopped = self.storage.exhaust(self.entry, seen)
+        with self.storage.transaction_on(seen.key_hash) as look:
+            # Since it was seen, its own attempt may have taken the lock that it was late for.
+            stopped = look.locked and self.storage.exhaust(self.entry, seen)
         if stopped:
             self.announce(Kind.EXHAUSTED, key_hash=seen.key_hash, attempt=seen.attempt)
             raise self.exhausted(seen) from None
@@ -257,8 +265,8 @@ class Run:
         """Raise InDoubt once the message is safe; return if there is no doubt any more."""
         if seen.state is not State.IN_DOUBT:
             self.doubted = seen
-            with self.storage.transaction(joined=self.storage.in_test_case):
-                is_doubt = self.storage.doubt(seen)
+            with self.storage.transaction_on(seen.key_hash) as look:
+                is_doubt = look.locked and self.storage.doubt(seen)
             if not is_doubt:
                 self.doubted = None
                 return  # renewed or settled meanwhile

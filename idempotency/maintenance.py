@@ -21,7 +21,6 @@ from django.db.models.functions import Now
 
 from idempotency import parking, resolution
 from idempotency.conf import conf
-from idempotency.digests import Digest, Key
 from idempotency.jobs import Job, all_jobs
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
 from idempotency.parking import Published, publish_parked
@@ -121,13 +120,18 @@ def _records(using: str) -> Any:
 
 
 def _put_in_doubt(using: str, tally: _Tally) -> int:
-    doubts = 0
-    for record in _records(using).doubtful().order_by("id"):
-        still_doubtful = _records(using).doubtful().filter(pk=record.pk, attempt=record.attempt)
-        if not still_doubtful.put_in_doubt():
-            continue  # taken over or settled meanwhile
+    storage, doubts = storage_for(using), 0
+    found = _records(using).doubtful().order_by("id").values_list("key_hash", flat=True)
+    for key_hash in found:
+        # One transaction for each: so many locks at once the server has no room for.
+        # (PostgreSQL manual, "max_locks_per_transaction")
+        with storage.transaction_on(key_hash) as look:
+            doubt = _records(using).doubtful().filter(key_hash=key_hash)
+            # It runs in a transaction, or was taken over or settled meanwhile.
+            if not look.locked or not doubt.put_in_doubt():
+                continue
+            resolution.announce(Kind.IN_DOUBT, key_hash, "Found by the sweeper.", using)
         doubts += 1
-        resolution.announce(Kind.IN_DOUBT, record.key_hash, "Found by the sweeper.", using)
         tally.add()
     return doubts
 
@@ -175,10 +179,8 @@ def _publish_left_over(using: str, tally: _Tally, *, dry_run: bool = False) -> P
 
 def _is_free(key_hash: UUID, using: str) -> bool:
     """Whether nobody runs the key now, with or without a lease."""
-    storage = storage_for(using)
-    with storage.transaction(joined=storage.in_test_case):
-        look = storage.lock_and_look(Key("", (Digest(key_hash, None),), ""))
-    return look.locked and (look.seen is None or look.seen.lease_left == 0)
+    with storage_for(using).transaction_on(key_hash) as look:
+        return look.locked and (look.seen is None or look.seen.lease_left == 0)
 
 
 @dataclass(frozen=True, slots=True)

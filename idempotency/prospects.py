@@ -106,7 +106,17 @@ def _in_doubt(record: IdempotencyRecord, now: datetime) -> Prospect:
 
 
 def _unsettled(record: IdempotencyRecord, now: datetime) -> str:
-    """What the next delivery does with one that failed, or that ended without a word."""
+    """What comes of one that failed, or that ended without a word."""
+    said = _next_delivery(record, now)
+    # A start note over an effect that may be repeated looks like the claim that had that effect.
+    is_repeat = record.policy == OnDoubt.RETRY.value and record.effect_begun_at is not None
+    if record.state == State.RUNNING and (is_repeat or record.policy == TRANSACTIONAL):
+        busy = _("While a transaction is open under its key, it is busy to every other delivery.")
+        return f"{said} {busy}"
+    return said
+
+
+def _next_delivery(record: IdempotencyRecord, now: datetime) -> str:
     begun = record.effect_begun_at is not None
     knows_repeat = record.repeat_until is None or record.repeat_until > now
     is_repeated = begun and record.policy == OnDoubt.RETRY.value and knows_repeat
@@ -133,10 +143,7 @@ def _unsettled(record: IdempotencyRecord, now: datetime) -> str:
     if is_repeated:
         return _("The next delivery runs, and repeats the effect with the same provider key.")
     if record.state == State.RUNNING and record.policy == TRANSACTIONAL:
-        return _(
-            "While its transaction is open it is busy to every other delivery. Without one it has "
-            "died, and the next delivery runs: all that it did is rolled back."
-        )
+        return _("The next delivery runs: all that this one did is rolled back.")
     return _("The next delivery runs.")
 
 

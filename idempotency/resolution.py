@@ -10,7 +10,6 @@ from django.db import transaction
 
 from idempotency import events, results
 from idempotency.conf import conf
-from idempotency.digests import Digest, Key
 from idempotency.exceptions import ClaimAlive, NotInDoubt, NotRunning, NotSettled
 from idempotency.models import IdempotencyRecord, Kind
 from idempotency.parking import Published, publish_parked
@@ -49,8 +48,10 @@ def resolve(
 
     Raises:
         ValueError: The verdict is ``Verdict.unknown()``, which ends nothing.
-        NotInDoubt: There is no doubt: the record is settled, or its lease is alive.
+        NotInDoubt: There is no doubt: the record is settled, its lease is alive, or somebody holds
+            the key.
         ResultNotStorable: The verdict's result cannot be stored; nothing was changed.
+        InsideTransaction: A transaction is open that is not ours; nothing was changed.
     """
     if verdict.effect_happened is None:
         raise ValueError("Verdict.unknown() ends no doubt. Nothing was changed.")
@@ -58,18 +59,20 @@ def resolve(
     text = None
     if verdict.effect_happened:
         text = results.encode(verdict.result, limit=conf().MAX_RESULT_BYTES)
-    records = IdempotencyRecord.objects.using(using)
-    with transaction.atomic(using=using, durable=True):
-        records.lapsed().filter(key_hash=key_hash, effect_begun_at__isnull=False).put_in_doubt()
-        doubt = records.in_doubt(key_hash, claim_id)
+    storage = storage_for(using)
+    with storage.transaction_on(key_hash) as look:
+        if look.locked:  # else it runs in a transaction, however long ago its lease ran out
+            silent = storage.records.lapsed().filter(effect_begun_at__isnull=False)
+            silent.filter(key_hash=key_hash).put_in_doubt()
+        doubt = storage.records.in_doubt(key_hash, claim_id)
         if verdict.effect_happened:
             resolved = doubt.resolve_as_happened(result=text)
         else:
             resolved = doubt.resolve_as_not_happened()
         if not resolved:
             raise NotInDoubt(
-                f"The key {key_hash.hex} is not in doubt: {_state_of(key_hash, using)}. "
-                "Nothing was changed.",
+                f"The key {key_hash.hex} is not in doubt: "
+                f"{_state_of(key_hash, using, locked=not look.locked)}. Nothing was changed.",
                 key=key_hash.hex,
             )
         said = "It happened" if verdict.effect_happened else "It did not happen"
@@ -125,11 +128,7 @@ def release(
     """
     using = using or conf().DATABASE
     storage = storage_for(using)
-    storage.refuse_foreign_transaction()
-    with storage.transaction(joined=storage.in_test_case):
-        if not storage.in_test_case:
-            storage.read_committed()
-        look = storage.lock_and_look(Key("", (Digest(key_hash, None),), ""))
+    with storage.transaction_on(key_hash) as look:
         seen = look.seen
         if seen is None or seen.state is not State.RUNNING or claim_id not in (None, seen.claim_id):
             raise NotRunning(

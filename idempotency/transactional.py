@@ -121,7 +121,9 @@ class TransactionalRun(Run):
     def _is_own(self, look: Look) -> bool:
         """Whether the key is held by the start note of this attempt."""
         seen = look.seen
-        return bool(self.claim and seen and look.locked and seen.claim_id == self.claim.id)
+        if self.claim is None or seen is None or seen.claim_id != self.claim.id:
+            return False
+        return look.locked and seen.state is State.RUNNING
 
     def _end_start(self, error: BaseException) -> None:
         """This start has not died: it failed, was deferred, retried or shut down."""

@@ -35,7 +35,7 @@ class NotForgottenError(Exception):
 
 #: Why a record that was fit when it was shown is not fit any more.
 SKIPPED: dict[type[Exception], Any] = {
-    NotInDoubt: _("changed meanwhile: not in doubt any more, or another doubt"),
+    NotInDoubt: _("changed meanwhile, or held: not in doubt any more, or another doubt"),
     NotSettled: _("changed meanwhile: not as it was shown"),
     NotForgottenError: _("changed meanwhile: not forgotten any more, or waited for"),
     NotRunning: _("changed meanwhile: not running any more, or under another claim"),

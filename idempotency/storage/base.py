@@ -18,7 +18,7 @@ from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
 from idempotency.attempts import owner
 from idempotency.exceptions import BodyCommitted, InsideTransaction, ManualCommit, NotCommitted
-from idempotency.keys import Key
+from idempotency.keys import Digest, Key
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage
 from idempotency.policies import TRANSACTIONAL
 from idempotency.querysets import Claim, RecordQuerySet, after
@@ -105,6 +105,21 @@ class Storage(ABC):
         finally:
             if outermost:
                 self._discard_unless_idle()
+
+    @contextmanager
+    def transaction_on(self, key_hash: UUID) -> Iterator[Look]:
+        """A transaction of our own that begins with a look at the record of a key. If the lock is
+        not ours, somebody runs it in a transaction, whatever the record says.
+
+        Raises:
+            InsideTransaction: A transaction is open that is not ours.
+            ManualCommit: The connection is in manual commit mode.
+        """
+        self.refuse_foreign_transaction()
+        with self.transaction(joined=self.in_test_case):
+            if not self.in_test_case:
+                self.read_committed()
+            yield self.lock_and_look(Key("", (Digest(key_hash, None),), ""))
 
     def end_leftovers(self) -> None:
         """Make an end of a transaction that a leased body left open: what is settled inside it

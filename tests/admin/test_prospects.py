@@ -6,13 +6,16 @@ from uuid import uuid4
 
 import pytest
 from django.utils import timezone
+from psycopg import connect
 
 from idempotency import Leased, OnDoubt, Transactional, Verdict, execute
+from idempotency.digests import digest
 from idempotency.exceptions import AlreadyRunning, Exhausted, InDoubt
 from idempotency.lookup import hashes_of
 from idempotency.models import IdempotencyRecord
 from idempotency.prospects import Act, spoken, what_next
 from tests.admin.records import ago, made
+from tests.harness.processes import database_url
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 POLICIES = {
@@ -117,9 +120,32 @@ def test_an_operator_is_waited_for_only_where_nothing_else_helps():
     running = made("running", policy="retry", lease_expires_at=ago(minutes=-1))
     said = what_next(running, running.lease_expires_at - 41 * SECOND).sentence
     assert "runs out in 41 s" in said
+    assert "The next delivery runs, and repeats the effect with the same provider key." in said
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"policy": "transactional", "effect_begun_at": None},
+        {"policy": "transactional", "effect_begun_at": None, "deaths": 9},
+        {"policy": "retry"},
+        {"policy": "retry", "deaths": 9},
+        {"policy": "retry", "repeat_until": ago(days=1)},
+    ],
+)
+def test_what_may_run_in_a_transaction_is_said_to_be_busy_while_it_does(columns):
+    key = digest(7, scope="test", secrets=())
+    about = {"scope": "test", "key_hash": key.hashes[0], "lease_expires_at": ago(days=1)}
+    record = made("running", **about | columns)
+    said = what_next(record, record.seen_at).sentence
     assert said.endswith(
-        "The next delivery runs, and repeats the effect with the same provider key."
+        "While a transaction is open under its key, it is busy to every other delivery."
     )
+    with connect(database_url()) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(%s)", [*key.lock_numbers])
+        assert come_to(POLICIES[columns["policy"]]) == "busy"
+    assert come_to(POLICIES[columns["policy"]]) != "busy"
 
 
 def test_a_duration_has_one_unit():

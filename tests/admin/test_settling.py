@@ -346,7 +346,7 @@ def test_many_are_settled_each_by_itself_and_the_message_counts(operator, publis
     resolve(records[1].key_hash, Verdict.did_not_happen(), reason="seen")
     assert said(operator.confirm(asked)) == [
         "It happened: 2 records.",
-        "1 record skipped: changed meanwhile: not in doubt any more, or another doubt.",
+        "1 record skipped: changed meanwhile, or held: not in doubt any more, or another doubt.",
         "2 parked messages published.",
     ]
     assert LogEntry.objects.count() == 2

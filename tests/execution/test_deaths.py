@@ -202,6 +202,18 @@ def test_a_start_that_was_taken_over_gives_way(between, redelivered):
     assert (effects(), effects("twice"), the_record().state) == (1, 0, "succeeded")
 
 
+def test_a_start_whose_doubt_was_resolved_before_it_had_the_lock_is_answered(between):
+    with pytest.raises(TimeoutError):
+        deliver(lambda: raise_(TimeoutError), RETRY)
+
+    def said():
+        let_time_pass()
+        resolve(the_record().key_hash, Verdict.happened("seen"), reason="seen there")
+
+    between(lambda: Thread(said).__enter__().result())
+    assert (deliver(), effects(), the_record().state) == ("seen", 0, "succeeded")
+
+
 def test_a_start_overtaken_by_a_running_one_waits_for_it(between):
     gate = Gate()
     others = []

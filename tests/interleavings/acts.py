@@ -10,7 +10,9 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from idempotency import Leased, Verdict, current_attempt, parking
+from django.db.models.functions import Now
+
+from idempotency import Leased, OnDoubt, Verdict, current_attempt, parking
 from idempotency.attempts import Delivery
 from idempotency.calls import Call
 from idempotency.exceptions import ClaimAlive, NotInDoubt, NotRunning, NotSettled
@@ -82,6 +84,11 @@ def write(scene: Scene, actor: int) -> int:
     return actor
 
 
+def run_and_write(scene: Scene, actor: int) -> int:
+    scene.log.append(("ran", actor))
+    return write(scene, actor)
+
+
 def write_and_fail(scene: Scene, actor: int) -> int:
     write(scene, actor)
     raise ValueError("the job failed")
@@ -133,6 +140,12 @@ def mark_and_settle(scene: Scene, actor: int) -> int:
 
 def let_the_lease_run_out(scene: Scene, actor: int) -> None:
     scene.lapse()
+
+
+def let_the_window_close(scene: Scene, actor: int) -> None:
+    """The provider forgets the key."""
+    repeated = IdempotencyRecord.objects.filter(policy=OnDoubt.RETRY.value)
+    repeated.update(repeat_until=Now() - DAY)
 
 
 def look_and_resolve(scene: Scene, actor: int) -> None:

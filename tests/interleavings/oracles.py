@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from idempotency.calls import Outcome
-from idempotency.exceptions import AlreadyRunning, InDoubt, LeaseLost
+from idempotency.exceptions import AlreadyRunning, InDoubt, LeaseLost, TransactionLost
 from idempotency.maintenance import sweep
 from idempotency.states import State
 from idempotency.testing import SimulatedCrash
@@ -86,7 +86,7 @@ def settled_rows_are_fenced(scene: Scene) -> None:
 def once_for_each_time_it_was_allowed(scene: Scene) -> None:
     """Rows and outside effects under one key, whatever each delivery's policy: one in all, and one
     more whenever somebody has allowed it again, under a provider key of its own."""
-    ends = _deliveries(scene, AlreadyRunning, InDoubt, LeaseLost)
+    ends = _deliveries(scene, AlreadyRunning, InDoubt, LeaseLost, TransactionLost)
     for end in ends:
         if isinstance(end, Outcome):
             assert end.result in _effects(scene), "a success was told of an effect that is not"
@@ -95,6 +95,13 @@ def once_for_each_time_it_was_allowed(scene: Scene) -> None:
     assert 1 <= len(_effects(scene)) <= 1 + allowed, f"{_effects(scene)}, and {allowed} allowed"
     used = [sent.provider_key for sent in scene.outside]
     assert len(set(used)) == len(used), "one provider key, and two effects"
+
+
+def no_body_runs_in_vain(scene: Scene) -> None:
+    """Who runs under its key's lock commits, whatever its record comes to look like meanwhile."""
+    once_for_each_time_it_was_allowed(scene)
+    ran = [actor for what, actor in scene.log if what == "ran"]
+    assert ran == scene.left().rows, f"{ran} ran, and {scene.left().rows} are committed"
 
 
 def _effects(scene: Scene) -> list[int]:

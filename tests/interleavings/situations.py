@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from django.db import connection
 from psycopg import IsolationLevel
 
 from idempotency import Leased, OnDoubt, Transactional
+from idempotency import transactional as transactional_run
+from idempotency.exceptions import InDoubt
 from idempotency.keys import Key
 from idempotency.models import IdempotencyRecord
 from tests.interleavings import acts, oracles
@@ -47,6 +50,14 @@ def no_locks() -> Iterator[None]:
     numbers = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Key, "lock_numbers", property(lambda key: (next(numbers),)))
+        yield
+
+
+@contextmanager
+def no_grace() -> Iterator[None]:
+    """A start note is over as soon as it is made: to let it run out later would write its row."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transactional_run, "GRACE", timedelta(0))
         yield
 
 
@@ -195,6 +206,24 @@ def mixed(name: str, *who: Act, **options: Any) -> Situation:
     return _situation(name, who, check=check, **{"preemptions": 1} | options)
 
 
+def it_was_unclear_for_a_while(scene: Scene) -> None:
+    policy = replace(RETRY, provider_window=2 * acts.DAY)
+    with pytest.raises(TimeoutError):
+        acts.Deliver(policy=policy, body=acts.send_and_hear_nothing_of_it)(scene, BEFORE)
+    scene.outside.clear()
+
+
+def held_by_its_lock(name: str, *who: Act, **options: Any) -> Situation:
+    """A transaction under a key whose effect may not be repeated any more, at any point."""
+    return _situation(
+        f"held-by-its-lock-{name}", (*who, acts.let_the_window_close), preemptions=1,
+        check=oracles.no_body_runs_in_vain, before=it_was_unclear_for_a_while,
+        around=(no_grace,), error=InDoubt, **options,
+    )  # fmt: skip
+
+
+RUNS = acts.Deliver(policy=Transactional(), body=acts.run_and_write)
+RUNS_NOTED = replace(RUNS, redelivered=True)
 AGAIN = acts.want_it_once_more
 MIXED = (
     mixed("mixed", WRITES, HELD_MARKED, LAPSE),
@@ -206,6 +235,10 @@ MIXED = (
     mixed("allowed-again-after-a-failure", WRITES, WRITES, AGAIN, before=it_failed),
     mixed("allowed-again-held", HELD_MARKED, HELD_MARKED, AGAIN),
     mixed("allowed-again-mixed", HELD, WRITES, AGAIN),
+    held_by_its_lock("delivery", RUNS, RUNS),
+    held_by_its_lock("noted-delivery", RUNS_NOTED, RUNS),
+    held_by_its_lock("noted-operator", RUNS_NOTED, acts.look_and_resolve),
+    held_by_its_lock("noted-sweeper", RUNS_NOTED, acts.sweep_up),
 )
 
 # -- REPEATABLE READ --------------------------------------------------------------------------

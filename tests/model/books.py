@@ -45,6 +45,12 @@ class Books:
         begun = record.effect_begun_at is not None
         return ended and begun and not repeatable and record.exhausted_at is None
 
+    def is_silent(self, key: str) -> bool:
+        """Running, though neither a lease nor a transaction says so."""
+        record = self.records.get(key)
+        running = record is not None and record.state == "running" and not self.is_live(record)
+        return running and key not in self.locks
+
     def holds(self, attempt: Attempt, state: str = "running") -> bool:
         record = self.records.get(attempt.key)
         return record is not None and record.claim is attempt and record.state == state
@@ -97,8 +103,7 @@ class Books:
 
     def resolve(self, key: str, answer: str, result: str | None, *, up: bool = True) -> str:
         record = self.records.get(key)
-        silent = record is not None and record.state == "running" and not self.is_live(record)
-        if record is not None and silent and record.effect_begun_at is not None:
+        if record and self.is_silent(key) and record.effect_begun_at is not None:
             self._put_in_doubt(key)
         if record is None or record.state != "in_doubt":
             return "NotInDoubt"
@@ -136,7 +141,7 @@ class Books:
 
     def sweep(self, answers: Mapping[str, str]) -> None:
         for key, record in self.records.items():
-            if self.is_doubtful(record):
+            if self.is_doubtful(record) and key not in self.locks:
                 self._put_in_doubt(key)
                 self.events[key].append("in_doubt")
         for key in {key for key, _ in self.parked}:

@@ -31,22 +31,30 @@ class Runs(Books):
             return said
         if self.locks.get(key) not in (None, attempt):
             return "AlreadyRunning"
-        if known is not None and self.deaths(known) >= MAX_REDELIVERIES:
-            return "doubt" if known.effect_begun_at is not None else "deaths"
-        return "body"
+        return (known and self._judge_claim(attempt, known)) or "body"
 
     def _judge_record(self, attempt: Attempt, record: Record) -> str | None:
-        differs = record.fingerprint not in (None, attempt.fingerprint)
         if record.state == "succeeded":
-            return "KeyReused" if differs else "replay"
+            return "KeyReused" if self._differs(attempt, record) else "replay"
         if record.state == "running" and self.is_live(record):
             return "AlreadyRunning"
         if record.exhausted_at is not None:
             return "Exhausted"
-        if record.state == "in_doubt" or self.is_doubtful(record):
+        return "doubt" if record.state == "in_doubt" else None
+
+    def _judge_claim(self, attempt: Attempt, record: Record) -> str | None:
+        if self.is_doubtful(record):
             return "doubt"
         # A provider has seen these arguments; what was rolled back, nobody.
-        return "KeyReused" if differs and record.policy not in (None, "transactional") else None
+        if record.policy not in (None, "transactional") and self._differs(attempt, record):
+            return "KeyReused"
+        if self.deaths(record) >= MAX_REDELIVERIES:
+            return "doubt" if record.effect_begun_at is not None else "deaths"
+        return None
+
+    @staticmethod
+    def _differs(attempt: Attempt, record: Record) -> bool:
+        return record.fingerprint not in (None, attempt.fingerprint)
 
     def deliver(self, attempt: Attempt, answer: str) -> str:
         """``answer`` is what the provider says, if it is asked."""

@@ -24,10 +24,9 @@ MUTANTS = [
     Mutant(
         "attack: judge the lock before the record",
         "calls.py",
-        "        seen = look.seen\n        if seen is not None and not seen.is_forgotten:",
-        "        seen = look.seen\n        if not look.locked:\n"
-        "            raise self.busy(seen=seen)\n"
-        "        if seen is not None and not seen.is_forgotten:",
+        "        if known is not None:\n            if known.state",
+        "        if not look.locked:\n            raise self.busy(seen=look.seen)\n"
+        "        if known is not None:\n            if known.state",
         f"{COMMITS} -k somebody_looks",
     ),
     Mutant(

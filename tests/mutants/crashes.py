@@ -8,8 +8,8 @@ MUTANTS = [
     Mutant(
         "crash: repeat a held effect whose claim ran out",
         "calls.py",
-        "if seen.state is State.IN_DOUBT or seen.is_doubtful:",
-        "if seen.state is State.IN_DOUBT:",
+        "        if seen.is_doubtful:\n            raise DoubtFoundError(seen)\n",
+        "",
         f"{POINTS} -k HOLD-SIGKILL",
     ),
     Mutant(

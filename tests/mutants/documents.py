@@ -66,7 +66,7 @@ MUTANTS = [
     Mutant(
         "docs: a duplicate of the tutorial runs",
         "calls.py",
-        "            if seen.state is State.SUCCEEDED:",
+        "            if known.state is State.SUCCEEDED:",
         "            if False:",
         "tests/docs/test_tutorial.py",
     ),

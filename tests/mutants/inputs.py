@@ -201,8 +201,8 @@ MUTANTS = [
     Mutant(
         "bad input: sweep without saying how far it is",
         "maintenance.py",
-        '"Found by the sweeper.", using)\n        tally.add()\n',
-        '"Found by the sweeper.", using)\n',
+        "doubts += 1\n        tally.add()\n",
+        "doubts += 1\n",
         f"{COMMANDS} -k how_far",
     ),
     Mutant(

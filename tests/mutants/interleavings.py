@@ -77,8 +77,10 @@ MUTANTS = [
     Mutant(
         "interleaved: believe that a start note is still there",
         "transactional.py",
-        "return bool(self.claim and seen and look.locked and seen.claim_id == self.claim.id)",
-        "return bool(self.claim and seen)",
+        "        if self.claim is None or seen is None or seen.claim_id != self.claim.id:\n"
+        "            return False\n"
+        "        return look.locked and seen.state is State.RUNNING\n",
+        "        return bool(self.claim and seen)\n",
         _among("transactional-redelivered"),
     ),
     Mutant(

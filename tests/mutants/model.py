@@ -103,8 +103,8 @@ MUTANTS = [
     Mutant(
         "model: resolve what is running",
         "resolution.py",
-        "records.lapsed().filter(key_hash=key_hash, effect_begun_at__isnull=False)",
-        "records.filter(key_hash=key_hash, effect_begun_at__isnull=False, state=State.RUNNING)",
+        "storage.records.lapsed().filter(effect_begun_at__isnull=False)",
+        "storage.records.running().filter(effect_begun_at__isnull=False)",
         SQLITE,
     ),
     Mutant(

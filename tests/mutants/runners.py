@@ -125,15 +125,15 @@ MUTANTS = [
     Mutant(
         "remember an expired record",
         "calls.py",
-        "if seen is not None and not seen.is_forgotten:",
-        "if seen is not None:",
+        "known = look.seen if look.seen and not look.seen.is_forgotten else None",
+        "known = look.seen",
         f"{TRANSACTIONAL} -k expired",
     ),
     Mutant(
         "take over a claim whose effect had begun",
         "calls.py",
-        "seen.state is State.IN_DOUBT or seen.is_doubtful",
-        "seen.state is State.IN_DOUBT",
+        "        if seen.is_doubtful:\n            raise DoubtFoundError(seen)\n",
+        "",
         f"{LEASED} -k lapsed",
     ),
     Mutant(

@@ -8,9 +8,9 @@ ADMIN = "tests/admin/test_settling.py"
 MUTANTS = [
     Mutant(
         "settle: release inside somebody's transaction",
-        "resolution.py",
-        "    storage.refuse_foreign_transaction()\n",
-        "",
+        "storage/base.py",
+        "        self.refuse_foreign_transaction()\n        with self.transaction(joined",
+        "        with self.transaction(joined",
         f"{FUNCTIONS} -k somebody_else",
     ),
     Mutant(

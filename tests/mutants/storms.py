@@ -96,8 +96,8 @@ SELDOM = [
     Mutant(
         "storm: repeat a lapsed claim that nobody may repeat",
         "calls.py",
-        "if seen.state is State.IN_DOUBT or seen.is_doubtful:",
-        "if seen.state is State.IN_DOUBT:",
+        "        if seen.is_doubtful:\n            raise DoubtFoundError(seen)\n",
+        "",
         FULL,
     ),
     Mutant(

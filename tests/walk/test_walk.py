@@ -164,7 +164,7 @@ def test_a_record_is_found_by_whatever_one_has(stage, ada):
     ada.look("nothing-found")
 
 
-SKIPPED = "1 record skipped: changed meanwhile: not in doubt any more, or another doubt."
+SKIPPED = "1 record skipped: changed meanwhile, or held: not in doubt any more, or another doubt."
 
 
 def test_a_delivery_that_came_too_early_was_deferred_and_answered(stage, ada):
