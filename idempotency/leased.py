@@ -368,8 +368,8 @@ class LeasedRun(Run):
                 key=self.hex,
             )
         self._persistently(self.storage.refuse_foreign_transaction)
-        claim = self._held
-        if not self._insist(lambda: self.storage.begin_effect(claim)):
+        claim, policy = self._held, self.policy.stored
+        if not self._insist(lambda: self.storage.begin_effect(claim, policy=policy)):
             raise self._lease_lost(claim)
         self.effect_begun = True
         self.storage.outlasts_the_body()

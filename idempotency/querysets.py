@@ -208,9 +208,10 @@ class RecordQuerySet(Base):
         )
         return changed == 1
 
-    def begin_effect(self, claim: Claim) -> bool:
+    def begin_effect(self, claim: Claim, *, policy: str) -> bool:
         """From here on a death is a doubt. Not possible once the lease has run out."""
-        return self.held_by(claim).leased().update(effect_begun_at=Now()) == 1
+        held = self.held_by(claim).leased()
+        return held.update(effect_begun_at=Now(), policy=policy) == 1
 
     def renew(self, claim: Claim) -> bool:
         """Push the end of the lease away from now."""
@@ -234,6 +235,8 @@ class RecordQuerySet(Base):
             error_class=error_class,
             error_message=error_message,
             effect_begun_at=F("effect_begun_at") if repeats else None,
+            # What may be repeated is of no other policy, whatever claim has taken it over.
+            policy=OnDoubt.RETRY.value if repeats else F("policy"),
             settled_at=Now(),
             lease_expires_at=None,
             expires_at=after(claim.retention),

@@ -320,9 +320,7 @@ class Storage(ABC):
 
         Returns False when somebody was faster.
         """
-        repeats = seen is not None and seen.effect_begun and not seen.is_forgotten
-        policy = (seen.policy if seen and repeats else None) or TRANSACTIONAL
-        return self.claim(entry, claim, seen, policy=policy, begins=False)
+        return self.claim(entry, claim, seen, policy=TRANSACTIONAL, begins=False)
 
     def exhaust(self, entry: Entry, seen: Seen) -> bool:
         """Let no delivery claim the key any more. Returns False when somebody was faster."""
@@ -343,6 +341,7 @@ class Storage(ABC):
         """Claim the key: a new record, or one that was seen to be claimable.
 
         Args:
+            policy: By which the effect is judged that begins under the claim.
             begins: Whether the effect begins with the claim.
             window: How long the provider knows a repeat; None for ever.
 
@@ -360,6 +359,8 @@ class Storage(ABC):
                 columns |= {
                     "effect_begun_at": F("effect_begun_at"),
                     "repeat_until": F("repeat_until"),
+                    # Until this claim has an effect of its own, it is that one's policy.
+                    "policy": policy if begins else F("policy"),
                 }
             return self.records.take_over(seen, claim, **columns)
         self.records.create(
@@ -374,10 +375,10 @@ class Storage(ABC):
         )
         return True
 
-    def begin_effect(self, claim: Claim) -> bool:
+    def begin_effect(self, claim: Claim, *, policy: str) -> bool:
         """Mark the beginning of the effect, on disk; inside a transaction."""
         self.flush_at_commit()
-        return self.records.begin_effect(claim)
+        return self.records.begin_effect(claim, policy=policy)
 
     def renew(self, claim: Claim) -> bool:
         """Renew the lease."""

@@ -45,7 +45,7 @@ class Seen:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether an effect had begun that nobody may repeat. Judged by the policy of the claim,
+        """Whether an effect had begun that nobody may repeat. Judged by the policy of its claim,
         not by today's code."""
         return self.effect_begun and not (self.policy == OnDoubt.RETRY.value and self.repeatable)
 

@@ -155,6 +155,54 @@ def test_the_effect_of_an_earlier_attempt_is_not_forgotten(how, provider):
         once(provider.call, MARKED)
 
 
+def hold(**options):
+    return Leased(on_doubt=OnDoubt.HOLD, lease=LEASE, **options)
+
+
+def ask(**options):
+    return Leased(on_doubt=lambda doubt: Verdict.unknown(), lease=LEASE, **options)
+
+
+@pytest.mark.parametrize("later", [hold, ask])
+@pytest.mark.parametrize("how", ["before its effect", "dead before its effect", "by a refusal"])
+def test_a_later_claim_without_an_effect_leaves_it_to_be_repeated(later, how, provider):
+    fail(provider)
+    policy = later(marks_effect=how != "by a refusal", no_effect_errors=(KeyError,))
+    if how == "dead before its effect":
+        gate = Gate()
+        with gate.held(lambda: once(gate.pass_, policy)) as dead:
+            IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+            assert once(provider.call).result == "done"
+            gate.open()
+            assert isinstance(dead.result(), LeaseLost)
+    else:
+        with pytest.raises(KeyError):
+            once(lambda: provider.call(KeyError), policy)
+        assert once(provider.call).result == "done"
+    assert provider.calls == [the_record().provider_key] * 2
+
+
+@pytest.mark.parametrize("later", [hold, ask])
+@pytest.mark.parametrize("marks_effect", [True, False])
+def test_a_later_claim_is_judged_by_its_own_policy_from_its_own_effect_on(
+    later, marks_effect, provider
+):
+    fail(provider)
+    gate = Gate()
+
+    def slow():
+        if marks_effect:
+            current_attempt().effect_begins()
+        provider.call()
+        gate.pass_()
+
+    with gate.held(lambda: once(slow, later(marks_effect=marks_effect))):
+        IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+        with pytest.raises(InDoubt):
+            once(provider.call)
+    assert len(provider.calls) == 2
+
+
 def test_a_harmless_repeat_has_no_window(provider):
     harmless = Leased(on_doubt=OnDoubt.RETRY, provider_window=None, lease=LEASE)
     fail(provider, harmless)

@@ -152,7 +152,7 @@ class Actual:
         """Which of its writes still do something."""
         storage, claim = storage_for(self.using), self.claim(attempt)
         writes: dict[str, Callable[[], bool]] = {
-            "begin": lambda: storage.begin_effect(claim),
+            "begin": lambda: storage.begin_effect(claim, policy=attempt.policy.name),
             "succeed": lambda: storage.succeed(claim, result=TOLD),
             "fail": lambda: storage.fail(claim, Refused(), repeats=False),
             "leave": lambda: storage.leave_in_doubt(claim, Unclear()),

@@ -21,6 +21,7 @@ class Expected(Runs):
         if not (record and self.holds(attempt) and self.is_live(record)):
             return self._lease_lost(attempt)
         record.effect_begun_at, attempt.begun = self.now, True
+        record.policy = attempt.policy.name
         return "marked"
 
     def renew(self, attempt: Attempt) -> str:
@@ -104,7 +105,9 @@ class Expected(Runs):
         if record is not None and self.holds(attempt):
             self._end(record, "failed", RETENTION)
             record.error_class = ending.how
-            if not repeats:
+            if repeats:
+                record.policy = "retry"
+            else:
                 record.effect_begun_at = None
         elif record is not None and self.holds(attempt, "in_doubt") and not repeats:
             self._end_doubt(record, "did not", None)

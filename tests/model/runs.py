@@ -110,12 +110,7 @@ class Runs(Books):
 
     def _note(self, attempt: Attempt) -> str:
         attempt.noted = True
-        seen = self.records.get(attempt.key)
-        begun = seen is not None and seen.effect_begun_at is not None
-        repeats = begun and not self.is_forgotten(seen)
-        # The effect of a claim before it is judged by the policy of that claim.
-        policy = (seen.policy if repeats else None) or "transactional"
-        seen = self._take(attempt, policy, GRACE, begins=False)
+        seen = self._take(attempt, "transactional", GRACE, begins=False)
         if seen is not None and seen.state == "running":
             self.events[attempt.key].append("taken_over")
         return "body"
@@ -143,6 +138,8 @@ class Runs(Books):
             if attempt.repeats:
                 record.effect_begun_at = seen.effect_begun_at
                 record.repeat_until = seen.repeat_until
+                if not begins:  # it is judged by the policy of the effect that has begun
+                    record.policy = seen.policy
         self.records[key] = record
         attempt.number, attempt.generation, attempt.begun = (
             record.attempt,

@@ -48,4 +48,25 @@ MUTANTS = [
         "return look.locked",
         "tests/execution/test_deaths.py -k resolved_before",
     ),
+    Mutant(
+        "core: judge an effect by a claim that has had none yet",
+        "storage/base.py",
+        '"policy": policy if begins else F("policy"),',
+        '"policy": policy,',
+        f"{RETRIED} -k without_an_effect",
+    ),
+    Mutant(
+        "core: judge an effect by a claim that was refused",
+        "querysets.py",
+        'policy=OnDoubt.RETRY.value if repeats else F("policy"),',
+        'policy=F("policy"),',
+        f"{RETRIED} -k without_an_effect",
+    ),
+    Mutant(
+        "core: judge an effect by the claim before it",
+        "querysets.py",
+        "held.update(effect_begun_at=Now(), policy=policy)",
+        "held.update(effect_begun_at=Now())",
+        f"{RETRIED} -k its_own_policy",
+    ),
 ]

@@ -36,15 +36,15 @@ MUTANTS = [
     Mutant(
         "crash: begin the effect without waiting for its mark",
         "leased.py",
-        "if not self._insist(lambda: self.storage.begin_effect(claim)):",
+        "if not self._insist(lambda: self.storage.begin_effect(claim, policy=policy)):",
         "if False:",
         f"{POINTS} -k marks_effect-SIGKILL",
     ),
     Mutant(
         "crash: begin the effect though the lease ran out",
         "querysets.py",
-        "return self.held_by(claim).leased().update(effect_begun_at=Now()) == 1",
-        "return self.held_by(claim).update(effect_begun_at=Now()) == 1",
+        "held = self.held_by(claim).leased()",
+        "held = self.held_by(claim)",
         f"{POINTS} -k marks_effect-FROZEN",
     ),
     Mutant(

@@ -35,15 +35,15 @@ MUTANTS = [
     Mutant(
         "interleaved: begin an effect whoever holds the claim",
         "querysets.py",
-        "return self.held_by(claim).leased().update(effect_begun_at=Now()) == 1",
-        "return self.held_by(claim).leased().update(effect_begun_at=Now()) >= 0",
+        "return held.update(effect_begun_at=Now(), policy=policy) == 1",
+        "return held.update(effect_begun_at=Now(), policy=policy) >= 0",
         _among("hold-marked"),
     ),
     Mutant(
         "interleaved: begin an effect after the lease ran out",
         "querysets.py",
-        "return self.held_by(claim).leased().update(effect_begun_at=Now()) == 1",
-        "return self.held_by(claim).update(effect_begun_at=Now()) == 1",
+        "held = self.held_by(claim).leased()",
+        "held = self.held_by(claim)",
         _among("hold-marked-dying"),
     ),
     Mutant(

@@ -96,8 +96,8 @@ MUTANTS = [
     Mutant(
         "model: begin the effect when the lease has run out",
         "querysets.py",
-        "return self.held_by(claim).leased().update(",
-        "return self.held_by(claim).update(",
+        "held = self.held_by(claim).leased()",
+        "held = self.held_by(claim)",
         SQLITE,
     ),
     Mutant(

@@ -233,8 +233,8 @@ MUTANTS = [
     Mutant(
         "begin the effect under a lease that ran out",
         "querysets.py",
-        "self.held_by(claim).leased().update(effect_begun_at=Now())",
-        "self.held_by(claim).update(effect_begun_at=Now())",
+        "held = self.held_by(claim).leased()",
+        "held = self.held_by(claim)",
         f"{LEASED} -k cannot_begin",
     ),
     Mutant(
