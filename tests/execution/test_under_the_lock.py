@@ -142,3 +142,13 @@ def test_what_was_taken_for_dead_and_runs_by_now_is_left_as_it_is(found, monkeyp
         with pytest.raises(AlreadyRunning):
             deliver()
     assert the_record().state == "running"
+
+
+@pytest.mark.parametrize("error", [SystemExit(), AlreadyRunning("nested")])
+def test_a_start_that_ended_by_itself_leaves_the_effect_before_it_as_it_was(error):
+    with pytest.raises(type(error)):
+        deliver(raise_(error))
+    assert the_record().state == "failed"
+    let_time_pass()
+    with pytest.raises(InDoubt):
+        deliver()

@@ -49,6 +49,13 @@ MUTANTS = [
         "tests/execution/test_deaths.py -k resolved_before",
     ),
     Mutant(
+        "core: forget with a start that was shut down that an effect had begun",
+        "transactional.py",
+        "            self.storage.fail(self.claim, error, repeats=self.repeats)\n        except",
+        "            self.storage.fail(self.claim, error, repeats=False)\n        except",
+        f"{UNDER_THE_LOCK} -k ended_by_itself",
+    ),
+    Mutant(
         "core: judge an effect by a claim that has had none yet",
         "storage/base.py",
         '"policy": policy if begins else F("policy"),',
