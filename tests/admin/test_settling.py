@@ -4,6 +4,7 @@ import json
 import re
 import uuid
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -350,6 +351,25 @@ def test_many_are_settled_each_by_itself_and_the_message_counts(operator, publis
         "2 parked messages published.",
     ]
     assert LogEntry.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "meanwhile"),
+    [
+        ("it_happened", doubt, {"claim_id": uuid.uuid4()}),
+        ("allow_again", success, {"attempt": 2}),
+        ("release", partial(running, lapsed=True), {"claim_id": uuid.uuid4()}),
+        ("release", partial(running, lapsed=True), {"lease_expires_at": "2100-01-01T00:00Z"}),
+    ],
+)
+def test_what_is_not_fit_any_more_is_skipped_and_is_no_failure(
+    operator, caplog, name, make, meanwhile
+):
+    asked = operator.press(name, make())
+    IdempotencyRecord.objects.update(**meanwhile)
+    caplog.clear()
+    assert said(operator.confirm(asked))[0].startswith("1 record skipped: ")
+    assert [record.message for record in caplog.records if record.exc_info] == []
 
 
 @pytest.mark.parametrize(

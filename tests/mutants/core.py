@@ -76,4 +76,11 @@ MUTANTS = [
         "held.update(effect_begun_at=Now())",
         f"{RETRIED} -k its_own_policy",
     ),
+    Mutant(
+        "core: log what is skipped as a failure",
+        "admin/operations.py",
+        "            except tuple(SKIPPED) as refused:",
+        "            except () as refused:",
+        "tests/admin/test_settling.py -k is_no_failure",
+    ),
 ]
