@@ -109,7 +109,8 @@ def release(
     it, unless it is in doubt now.
 
     Should the attempt live after all, it can settle nothing any more, and its
-    ``effect_begins()`` raises. But its effect outside is not stopped by us.
+    ``effect_begins()`` raises. But its effect outside is not stopped by us, nor is a provider that
+    is at work: a function that asks is called no earlier than without a release.
 
     Args:
         key_hash: Of a record that is running.

@@ -86,6 +86,24 @@ def test_a_limit_while_the_server_is_silent_leaves_nothing_open(
     assert process.answer() == answer
 
 
+def test_a_limit_while_a_claim_is_committed_may_be_lost(call, gates, proxy):
+    """A limit: Django cannot switch autocommit on then, and its error hides the one that struck."""
+    gates.close("afterwards")
+    stop = proxy.hold(after="COMMIT")
+    process = call(
+        "tests.jobs.calls:run_until_soft_time_limit",
+        {"DATABASE_URL": proxy.url},
+        task="unclear",
+        key="key",
+    )
+    stop.wait_reached()
+    process.signal(signal.SIGUSR1)
+    gates.wait_for_arrivals("afterwards")
+    stop.release()
+    gates.open("afterwards")
+    assert process.answer() == ["raised", "TimeoutError"]  # its body's
+
+
 class Limit:
     """Raises SoftTimeLimitExceeded at the n-th line that runs in the files around our COMMIT."""
 

@@ -6,13 +6,13 @@ import pytest
 from django.utils import timezone
 
 from idempotency import Leased, OnDoubt, Verdict, current_attempt, idempotent, resolution
-from idempotency.exceptions import AlreadyRunning, InDoubt
+from idempotency.exceptions import AlreadyRunning, InDoubt, LeaseLost
 from idempotency.jobs import jobs
 from idempotency.maintenance import Swept, sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import Published
 from idempotency.policies import Doubt
-from idempotency.resolution import resolve
+from idempotency.resolution import release, resolve
 from tests.execution.bodies import Gate, kinds, the_record
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -125,6 +125,24 @@ def test_a_holder_that_died_is_asked_about(paid, provider):
         let_time_pass()
         provider.taken.append(the_record().provider_key)
         assert function(7) == "told by the provider"
+
+
+def test_a_claim_that_is_released_by_force_is_asked_about_after_its_lease(paid, provider):
+    """Its process is dead, which the provider may not know."""
+    gate = Gate()
+    function, ends = paid
+    ends[:] = [lambda: gate.pass_() or "lost", "done"]
+    with gate.held(lambda: function(7)) as stale:
+        released = release(the_record().key_hash, reason="its host is gone", force=True)
+        assert released.state == "in_doubt"
+        with pytest.raises(AlreadyRunning, match="too early to ask"):
+            function(7)
+        assert sweep().asked == 0
+        let_time_pass()
+        assert function(7) == "done by the body"
+        gate.open()
+        assert isinstance(stale.result(), LeaseLost)
+    assert len(provider.doubts) == 1
 
 
 def test_an_answer_ends_only_the_doubt_it_is_about(paid):

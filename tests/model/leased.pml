@@ -369,7 +369,11 @@ end_wait:
            releases--; state = in_doubt }
     :: atomic { releases > 0 && state == running && !live && !(begun && !repeatable) ->
 #endif
-           releases--; claim++; assert(claim < ATTEMPTS); state = failed; begun = false }
+           releases--; claim++; assert(claim < ATTEMPTS);
+#if defined(RELEASES_TO_BE_REPEATED) || defined(FORGETS_AT_A_RELEASE)
+           begun = false;
+#endif
+           state = failed }
     od
 }
 #endif

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 #: What may go wrong how often. Nothing is lost: under weak fairness, which explores far more
 #: states for each, so one budget after the other; one effect: all at once.
+RELEASED_TO_BE_REPEATED = {"ON_DOUBT": "RETRY", "KILLS": 1, "RELEASES": 1, "FORGETS": 1}
 LEASED = {
     "nothing_is_lost": [
         {"KILLS": 1, "LAPSES": 1},
@@ -38,6 +39,7 @@ LEASED = {
         {"KILLS": 1, "REPEATS": 1, "LAPSES": 1},
         {"KILLS": 1, "REPEATS": 1, "RAISES": 1},
         {"ON_DOUBT": "RETRY", "KILLS": 1, "RAISES": 1, "LAPSES": 1, "FORGETS": 1},
+        RELEASED_TO_BE_REPEATED,
         {"ON_DOUBT": "ASK", "KILLS": 1, "RAISES": 1},
     ],
 }
@@ -122,6 +124,7 @@ def test_the_protocol_keeps_its_promises(model, promise, budget, tmp_path, recor
         ("ASKS_TOO_EARLY", "one_effect", {"ON_DOUBT": "ASK", "RAISES": 1}),
         ("GIVES_UP_UNKEPT", "nothing_is_lost", {"KILLS": 1, "GIVES_UP": 1}),
         ("RELEASES_TO_BE_REPEATED", "one_effect", {"KILLS": 1, "RELEASES": 1}),
+        ("FORGETS_AT_A_RELEASE", "one_effect", RELEASED_TO_BE_REPEATED),
         ("KEEPS_THE_BEGINNING", "nothing_is_lost", {"ALLOWS": 1}),
         ("FORGETS_TOO_EARLY", "one_effect", {"REPEATS": 1, "PURGES": 1}),
         ("PURGES_WHAT_RUNS", "one_effect", {"KILLS": 1, "PURGES": 1}),
