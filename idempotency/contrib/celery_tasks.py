@@ -1,17 +1,20 @@
 """Maintenance as Celery tasks, ready for beat: ``idempotency.sweep`` and ``idempotency.purge``.
 
-What each came to is returned, for Celery's log, and logged, for ours; no result is stored.
+Each sees to every database that holds records, one after the other. What each came to is returned
+by alias, for Celery's log, and logged, for ours; no result is stored.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from celery import shared_task
 
 from idempotency import maintenance
+from idempotency.checks.databases import aliases
 
 logger = logging.getLogger("idempotency")
 
@@ -19,7 +22,7 @@ logger = logging.getLogger("idempotency")
 @shared_task(name="idempotency.sweep", ignore_result=True)
 def sweep() -> dict[str, Any]:
     """Run :func:`idempotency.maintenance.sweep`; every minute or so."""
-    swept = asdict(maintenance.sweep())
+    swept = _on_each(lambda alias: asdict(maintenance.sweep(using=alias)))
     logger.info("Swept: %s", swept)
     return swept
 
@@ -27,6 +30,21 @@ def sweep() -> dict[str, Any]:
 @shared_task(name="idempotency.purge", ignore_result=True)
 def purge() -> dict[str, Any]:
     """Run :func:`idempotency.maintenance.purge`; every day, or more often."""
-    purged = maintenance.purge().as_json()
+    purged = _on_each(lambda alias: maintenance.purge(using=alias).as_json())
     logger.info("Purged, the lag in seconds: %s", purged)
     return purged
+
+
+def _on_each(see_to: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    """What it came to, by alias. A database that is away keeps nothing from the others."""
+    came: dict[str, Any] = {}
+    errors: list[Exception] = []
+    for alias in aliases():
+        try:
+            came[alias] = see_to(alias)
+        except Exception as error:  # whatever it is, the task ends with it
+            logger.warning("Nothing was done on %r: %s", alias, error)
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return came

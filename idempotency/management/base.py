@@ -25,6 +25,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, OperationalError, connections
 from django.utils.timezone import localtime
 
+from idempotency.checks.databases import aliases
 from idempotency.conf import conf
 from idempotency.digests import check_scope
 from idempotency.exceptions import IdempotencyError
@@ -42,6 +43,8 @@ class DatabaseCommand(BaseCommand):
     """A command on the records behind one alias."""
 
     using: str
+    #: Whether the alias was given.
+    is_named: bool
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--database", help="Database alias. Default: the setting DATABASE.")
@@ -61,6 +64,7 @@ class DatabaseCommand(BaseCommand):
     @no_translations  # scripts and colleagues read it: it is English, like the log
     def handle(self, *args: Any, **options: Any) -> None:
         # Not earlier: the system checks, which say what is wrong with the settings, come before.
+        self.is_named = bool(options["database"])
         self.using = options["database"] or conf().DATABASE
         if self.using not in connections:
             known = ", ".join(connections)
@@ -121,24 +125,31 @@ class KeyCommand(DatabaseCommand):
         """
         scopes = [scope] if scope else sorted(all_jobs())
         hashes = set(hashes_of(key, scopes))
-        found: list[IdempotencyRecord] = list(
-            IdempotencyRecord.objects.using(self.using)
-            .with_clock()
-            .filter(key_hash__in=hashes)
-            .order_by("id")
-        )
+        found: list[IdempotencyRecord] = []
+        for alias in self._places():
+            self.using = alias  # an error names it
+            records = IdempotencyRecord.objects.using(self.using).with_clock()
+            found += records.filter(key_hash__in=hashes).order_by("id")
         if not found:
             raise CommandError(
                 f"No record has this key in {_listed(scopes)}. It never ended here, or is "
                 "forgotten; a scope that was given to execute() has to be named: --scope."
             )
+        if len(places := {str(record._state.db) for record in found}) > 1:
+            names = ", ".join(sorted(places))
+            raise CommandError(f"Records of it are in {names}: name one by --database.")
         if len(found) > 1:
             names = ", ".join(sorted({record.scope for record in found}))
             raise CommandError(
                 f"{len(found)} records fit: {names}. Name one by --scope, or by the hash: "
                 + ", ".join(record.key_hash.hex for record in found)
             )
+        [self.using] = places
         return found[0]
+
+    def _places(self) -> list[str]:
+        """Where a record may be: a key does not tell its shard."""
+        return [self.using] if self.is_named else [*aliases()]
 
 
 class ChangingCommand(KeyCommand):
