@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Never, ParamSpec, TypeVar
 
@@ -12,7 +13,7 @@ from idempotency import events, execution
 from idempotency.attempts import check_body, delivery_of
 from idempotency.calls import Call
 from idempotency.conf import conf
-from idempotency.jobs import Job, register
+from idempotency.jobs import Job, Using, register
 from idempotency.keys import ALL_ARGUMENTS, OTHER_ARGUMENTS, Keying, KeySpec
 from idempotency.policies import (
     Leased,
@@ -22,6 +23,7 @@ from idempotency.policies import (
     check_duration,
     check_policy,
 )
+from idempotency.sharding import Sharding, sharding_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +35,7 @@ def idempotent(
     policy: Policy = Transactional(),  # noqa: B008 frozen
     scope: str | None = None,
     fingerprint: KeySpec | None = OTHER_ARGUMENTS,
-    using: str | None = None,
+    using: Using | None = None,
     retention: timedelta | None = None,
     store_result: bool | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -52,7 +54,9 @@ def idempotent(
             that moving the function forgets nothing.
         fingerprint: What two calls with one key must share: takes what ``key`` takes, or None.
             Default: the arguments that no path of the key enters.
-        using: Database alias. Default: the setting ``DATABASE``.
+        using: Database alias, or a callable that takes the same arguments and returns one: the
+            shard of the data. It must return the same one for every call with one key. Default:
+            the setting ``DATABASE``.
         retention: How long the settled record is kept. Default: the setting ``RETENTION``.
         store_result: Whether the result is stored. Default: the setting ``STORE_RESULT``.
 
@@ -69,6 +73,7 @@ def idempotent(
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         _refuse_misuse(function)
         keying = Keying(function, key=key, fingerprint=fingerprint, scope=scope)
+        sharding = sharding_of(function, using, scope=keying.scope)
         if keying.uses_task_id and isinstance(policy, Leased):
             raise TypeError(
                 f"key=TASK_ID does not go with Leased on {keying.scope}: a message sent anew could "
@@ -99,18 +104,19 @@ def idempotent(
                 ),
                 policy=policy,
                 delivery=delivery,
-                using=using,
+                using=job.alias,
                 retention=retention,
                 store_result=store_result,
                 arguments=job.by_name(args[self_first:], kwargs) if asks else None,
             )
             try:
+                call = _on_its_shard(call, sharding, args, kwargs)
                 result: R = execution.run(call).result
             except Exception as error:
                 named = getattr(error, "key", None)
                 hashes = call.key.hashes
                 about = events.told(
-                    using=using or conf().DATABASE,
+                    using=call.using or conf().DATABASE,
                     # Of the record that was met; the error of a nested call names another key.
                     key_hash=next((each for each in hashes if each.hex == named), hashes[0]),
                     scope=keying.scope,
@@ -132,6 +138,15 @@ def idempotent(
     if misuse:
         return decorate(misuse[0])  # type: ignore[return-value] # it raises
     return decorate
+
+
+def _on_its_shard(
+    call: Call, sharding: Sharding | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call:
+    if sharding is None:
+        return call
+    alias = sharding.alias_for(args, kwargs, key=call.key.hashes[0].hex)
+    return replace(call, using=alias)
 
 
 def _paths(key: KeySpec | None, parameters: list[str]) -> tuple[str, ...]:

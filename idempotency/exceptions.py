@@ -31,6 +31,13 @@ class KeyNotHashable(IdempotencyError, TypeError):
     """
 
 
+class ShardUnknown(IdempotencyError):
+    """The callable of ``using=`` returned no database alias of this process. The body did not run.
+
+    Add the alias to ``DATABASES`` everywhere before the callable returns it.
+    """
+
+
 class KeyReused(IdempotencyError):
     """The key was used before with other arguments. The body did not run.
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from idempotency.policies import Policy
 
+Using = str | Callable[..., str]
+"""A database alias, or what chooses one by the arguments of a call."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -18,11 +21,16 @@ class Job:
     #: Module and qualified name of the function.
     name: str
     policy: Policy
-    using: str | None
+    using: Using | None
     retention: timedelta | None
     signature: inspect.Signature
     #: What the key is taken from, as far as it is said: paths into the arguments, or their names.
     key_paths: tuple[str, ...]
+
+    @property
+    def alias(self) -> str | None:
+        """Of all calls; None is the setting ``DATABASE``, or what ``using`` chooses for each."""
+        return None if callable(self.using) else self.using
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The arguments of a call by name, without a task's ``self``; None if they do not fit."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from django.apps import apps
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from idempotency.checks.findings import Found, finding, register
@@ -28,8 +29,25 @@ def aliases() -> dict[str, str]:
     default = conf().DATABASE
     named = {default: "IDEMPOTENCY['DATABASE']"}
     for job in all_jobs().values():
-        named.setdefault(job.using or default, f"using= of {job.name}")
+        for alias in aliases_of(job):
+            named.setdefault(alias, f"using= of {job.name}")
     return named
+
+
+def aliases_of(job: Job) -> list[str]:
+    """Where the records of a job are kept. What a callable returns is not known before a call: it
+    can be each alias to which the routers let the table migrate."""
+    if callable(job.using):
+        return [alias for alias in connections if _may_hold_records(alias)]
+    return [job.using or conf().DATABASE]
+
+
+def _may_hold_records(alias: str) -> bool:
+    try:
+        vendor = connections[alias].vendor
+    except (ImportError, ImproperlyConfigured):  # no driver
+        return False
+    return vendor in VENDORS and router.allow_migrate_model(alias, IdempotencyRecord)
 
 
 def known_aliases() -> list[str]:
@@ -47,7 +65,7 @@ def _jobs_on(alias: str, policy: type[Leased] | type[Transactional]) -> list[Job
     return [
         job
         for job in all_jobs().values()
-        if (job.using or conf().DATABASE) == alias and isinstance(job.policy, policy)
+        if isinstance(job.policy, policy) and alias in aliases_of(job)
     ]
 
 
@@ -174,7 +192,9 @@ def _misrouted(alias: str) -> Iterator[checks.CheckMessage]:
             f"migrate idempotency zero --fake --database {alias}; manage.py migrate idempotency "
             f"--database {alias}.",
         )
-    apart = [job for job in _jobs_on(alias, Transactional) if _writes_elsewhere(job, alias)]
+    # The body of a sharded job names the shard of its rows; the runtime says it if it does not.
+    named = [job for job in _jobs_on(alias, Transactional) if not callable(job.using)]
+    apart = [job for job in named if _writes_elsewhere(job, alias)]
     if apart:
         names = ", ".join(job.name for job in apart[:3])
         yield finding(

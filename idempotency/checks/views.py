@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from idempotency.checks.databases import known_aliases
+from idempotency.checks.databases import aliases_of, known_aliases
 from idempotency.checks.findings import Found, finding, register
 from idempotency.conf import conf, has_views
 from idempotency.execution import execute
@@ -65,7 +65,8 @@ def _calls(view: Callable[..., Any]) -> Iterator[tuple[str, str]]:
             # A Celery task is an object that may be sent; a function can only be called.
             job = getattr(called, "__idempotent__", None) if inspect.isfunction(called) else None
             if called is execute or job:
-                yield name, (job and job.using) or conf().DATABASE
+                for alias in aliases_of(job) if job else [conf().DATABASE]:
+                    yield name, alias
 
 
 register(check_views)

@@ -31,6 +31,7 @@ from idempotency.exceptions import (
     IdempotencyError,
     InDoubt,
     LeaseLost,
+    ShardUnknown,
     TransactionLost,
 )
 from idempotency.jobs import loaders
@@ -132,7 +133,8 @@ class CeleryDelivery(Delivery):
         # LeaseLost too: on Redis all deliveries of a message share one tag, so that the end of
         # this one would acknowledge the message of the attempt that took over.
         # (kombu/transport/redis.py: QoS.ack removes the tag, whoever got it.)
-        if isinstance(error, AlreadyRunning | TransactionLost | LeaseLost):
+        # ShardUnknown: during a deployment the next worker may know the shard.
+        if isinstance(error, AlreadyRunning | TransactionLost | LeaseLost | ShardUnknown):
             if self._gives_up(error, about, defer_for):
                 return self._leave(error)
             return self._defer(error, about)

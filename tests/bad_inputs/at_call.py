@@ -20,6 +20,7 @@ from idempotency.exceptions import (
     ManualCommit,
     NoAttempt,
     ResultUnreadable,
+    ShardUnknown,
 )
 from idempotency.execution import run
 from idempotency.models import IdempotencyRecord
@@ -113,6 +114,25 @@ CALL = Moment(
                 "Nothing was run."
             ),
             do="Mend the caller; `.delay()` refuses them earlier.",
+        ),
+        Refused(
+            given="a callable for `using=` that returns no text",
+            act=called(7, using=lambda order_id, **more: None),
+            error=ShardUnknown,
+            says=(
+                "billing.charge: using (as the callable returned it) is of type NoneType, and no "
+                "database alias. Nothing was run. Let it return an alias for every call."
+            ),
+        ),
+        Refused(
+            given="a callable for `using=` that returns an alias which is not there",
+            act=called(7, using=lambda order_id, **more: "nowhere"),
+            error=ShardUnknown,
+            says=(
+                "billing.charge: using (as the callable returned it) is 'nowhere', which is no "
+                "database alias in this process. Nothing was run. Add it to DATABASES, or return "
+                "another."
+            ),
         ),
         Refused(
             given="`execute()` of an `async def`",

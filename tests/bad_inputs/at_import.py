@@ -148,6 +148,24 @@ IMPORT = Moment(
             ),
         ),
         Refused(
+            given="`using=` that is a number",
+            act=lambda: declared(using=7),
+            error=TypeError,
+            says=(
+                "using= must be a database alias, or a callable that takes the same arguments and "
+                "returns one, got 7."
+            ),
+        ),
+        Refused(
+            given="a callable for `using=` that does not take the arguments",
+            act=lambda: declared(plain, using=by_customer),
+            error=TypeError,
+            says=(
+                "by_customer cannot take the arguments of plain(order_id): missing a required "
+                "argument: 'customer'. Give it the same parameters (without 'self')."
+            ),
+        ),
+        Refused(
             given="`TASK_ID` under a lease",
             act=lambda: declared(key=TASK_ID, policy=HOLD),
             error=TypeError,

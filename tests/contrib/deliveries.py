@@ -84,6 +84,12 @@ def pay(key, amount):
     return amount
 
 
+@shared_task(name="sharded", bind=True, autoretry_for=(Exception,), retry_backoff=False)
+@idempotent(key="key", scope="sharded", using=lambda key, shard: shard)
+def sharded(self, key, shard):
+    return effect()
+
+
 @shared_task(name="hasty", bind=True, autoretry_for=(Exception,), retry_backoff=False)
 @idempotent(key="key", scope="hasty", policy=HOLD)
 def hasty(self, key):

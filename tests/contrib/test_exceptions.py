@@ -23,11 +23,12 @@ from idempotency.exceptions import (
     ResultNotStorable,
     ResultNotStored,
     ResultUnreadable,
+    ShardUnknown,
     TransactionLost,
 )
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.storage.postgresql import PostgreSQL
-from tests.contrib.deliveries import hasty, held, pay, retrying, silent, transactional
+from tests.contrib.deliveries import hasty, held, pay, retrying, sharded, silent, transactional
 from tests.execution.bodies import Gate, effect, effects
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,6 +144,21 @@ def test_a_lost_transaction_or_lease_shows_a_retry_and_a_copy(
     state, shown = deliver(retrying, "key")
     assert (state, type(shown), type(shown.__cause__)) == ("RETRY", Retry, error)
     assert len(messages()) == 1
+
+
+@pytest.mark.parametrize("shard", ["nowhere", 7, None])
+def test_an_unknown_shard_shows_a_retry_and_a_copy(shard, deliver, messages):
+    state, shown = deliver(sharded, "key", shard)
+    assert (state, type(shown), type(shown.__cause__)) == ("RETRY", Retry, ShardUnknown)
+    assert len(messages()) == 1
+    assert deliver(sharded, "key", "default") == ("SUCCESS", "effect")
+
+
+def test_an_unknown_shard_for_too_long_is_parked_where_the_setting_says(deliver, messages):
+    long_ago = {"idempotency_deferred_since": 0}
+    state, shown = deliver(sharded, "key", "nowhere", headers=long_ago)
+    assert (state, type(shown.exc)) == ("RETRY", ShardUnknown)  # of autoretry_for
+    assert (ParkedMessage.objects.get().reason, len(messages())) == ("gave_up", 1)
 
 
 def test_a_doubt_shows_a_failure_and_is_parked(deliver, messages):

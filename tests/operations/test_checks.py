@@ -251,6 +251,22 @@ def test_a_record_away_from_the_rows_of_the_job_s_own_app_is_named(
         assert not warned or f"The records of {module}.send are on" in found("W010")
 
 
+class OffSQLite:
+    def allow_migrate(self, db, *_, **__):
+        return db != "sqlite"
+
+
+def test_a_function_with_shards_is_looked_at_on_each_that_may_hold_records(alias, monkeypatch):
+    """Its body names the shard of its rows, so nothing is said of where a router writes them."""
+    sharded = declare("decorated", using=lambda order_id, customer: "asked")
+    monkeypatch.setitem(globals(), "decorated", sharded)
+    monkeypatch.setitem(globals(), "urlpatterns", [path("", call_function)])
+    alias(ATOMIC_REQUESTS=True)
+    with override_settings(ROOT_URLCONF=__name__, DATABASE_ROUTERS=[f"{__name__}.OffSQLite"]):
+        assert found() == ["idempotency.E010"]
+    assert is_found("W012")  # without a router SQLite may be one of them
+
+
 # -- the tables ----------------------------------------------------------------------------------
 
 

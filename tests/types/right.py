@@ -126,6 +126,25 @@ def of_message(number: int) -> int:
     return number
 
 
+def shard_of(tenant_id: int, number: int) -> str:
+    return "eu" if tenant_id < 1000 else "us"
+
+
+@shared_task
+@idempotent(key=("tenant_id", "number"), using=shard_of)
+def of_shard(tenant_id: int, number: int) -> int:
+    return number
+
+
+@idempotent(key="number", using=lambda number: f"shard{number % 4}")
+def of_number(number: int) -> int:
+    return number
+
+
+assert_type(of_shard.delay(1, number=2), AsyncResult[int])
+assert_type(of_number(2), int)
+
+
 assert_type(of_paths(1, {"number": "a"}), list[int])
 assert_type(of_lambda(1, amount=Decimal(2)), Decimal)
 assert_type(of_all(1, 2, 3), int)

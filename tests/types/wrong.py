@@ -45,6 +45,10 @@ def plain(a: int, b: str) -> list[int]:
 def says_nothing(order_id: int) -> None: ...
 
 
+def number_of(order_id: int) -> int:
+    return order_id
+
+
 # A task, called and published.
 ship.delay()  # refused: call-arg, reportCallIssue
 ship.delay("7")  # refused: arg-type, reportArgumentType
@@ -75,6 +79,8 @@ idempotent(key="a", policy=HOLD)  # refused: arg-type, reportArgumentType
 idempotent(key="a", policy=Leased)  # refused: arg-type, reportArgumentType
 idempotent(key="a", retention=30)  # refused: arg-type, reportArgumentType
 idempotent(key="a", store_result="no")  # refused: arg-type, reportArgumentType
+idempotent(key="a", using=7)  # refused: arg-type, reportArgumentType
+idempotent(key="a", using=number_of)  # refused: arg-type, reportArgumentType
 idempotent(key="a", ttl=timedelta(days=1))  # refused: call-arg, reportCallIssue
 
 # The policies.
