@@ -146,8 +146,8 @@ class Moto(Server):
         pass
 
     def _spawn(self, log: BinaryIO) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
-        return self._popen(command, log)
+        program = Path(__file__).with_name("emulator.py")
+        return self._popen([sys.executable, "-P", str(program), str(self.port)], log)
 
     def _answers(self) -> bool:
         try:
