@@ -1,26 +1,22 @@
 """Short storms: every fault at once on Valkey, a few on each other broker, and what is said."""
 
-import os
 import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
 import pytest
 
 from project import services
-from project.services import CHECKOUT
-from tests.chaos import __main__ as program
+from tests.chaos import __main__ as chaos
 from tests.chaos import progress
 from tests.chaos.deck import CARDS, cards
-from tests.example.test_demo import alive, descendants, state_of
 from tests.harness.brokers import RabbitMQ
-from tests.harness.waiting import wait_until
+from tests.harness.programs import descendants, program, said_until, state_of, wait_gone
 
 #: Each storm has the machine for itself, as far as that can be had.
 pytestmark = pytest.mark.xdist_group("storms")
@@ -30,27 +26,8 @@ pytestmark = pytest.mark.xdist_group("storms")
 SECONDS = 1800
 
 
-@contextmanager
-def storm(**order: object) -> Iterator["subprocess.Popen[str]"]:
-    """A storm, which ends with the block, and leaves nothing behind."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.chaos"],
-        cwd=CHECKOUT,
-        env=os.environ | {name: str(value) for name, value in order.items()},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(60)
-                except subprocess.TimeoutExpired:
-                    process.kill()  # servers and workers die with it
+def storm(**order: object) -> AbstractContextManager["subprocess.Popen[str]"]:
+    return program("tests.chaos", **order)
 
 
 def said(**order: object) -> str:
@@ -89,11 +66,7 @@ def test_a_storm_on_another_broker_keeps_every_promise(broker):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 def test_stopped_in_the_middle_it_leaves_no_process_and_no_data():
     with storm(BROKER="valkey", MINUTES=5, SEED=1) as process:
-        seen = ""
-        while "deliveries" not in seen:
-            line = process.stdout.readline()
-            assert line, seen
-            seen += line
+        said_until(process, "deliveries")
         processes = descendants(process.pid)
         state = state_of(processes).parent
         assert state.exists()
@@ -102,8 +75,7 @@ def test_stopped_in_the_middle_it_leaves_no_process_and_no_data():
     assert process.returncode == 128 + signal.SIGINT
     assert "No process and no data are left." in rest
     assert not state.exists()
-    # Pool processes were killed, and must be reaped by others.
-    wait_until(lambda: not alive(processes), "every process to end")
+    wait_gone(processes)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +98,9 @@ def test_an_error_of_the_storm_itself_is_no_broken_promise(monkeypatch, capsys):
     def fails(order):
         raise LookupError("a fault of its own")
 
-    monkeypatch.setattr(program, "_run", fails)
+    monkeypatch.setattr(chaos, "_run", fails)
     monkeypatch.setattr(services, "end_in_order", lambda: None)
-    assert program.main() == 2
+    assert chaos.main() == 2
     assert "a fault of its own" in capsys.readouterr().err
 
 

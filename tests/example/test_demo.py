@@ -1,12 +1,11 @@
 """The demo as a whole, small: real servers, real kills, its exit status and what it leaves."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ import pytest
 from notifications.demo.plan import Fault, Plan
 from notifications.demo.receiver import Receiver
 from notifications.demo.tally import Tally, is_kept
-from project.services import CHECKOUT
+from tests.harness.programs import descendants, program, said_until, state_of, wait_gone
 
 RECIPIENTS = [f"{number}@example.com" for number in range(40)]
 
@@ -27,49 +26,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def demo(file: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "notifications.demo", "--throwaway", str(file)],
-        cwd=CHECKOUT,
-        env=os.environ | {"SEED": "1", "KILLS": "4"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def descendants(pid: int) -> set[tuple[int, str]]:
-    """The processes below this one: process id and command line."""
-    parents, commands = {}, {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (process / "stat").read_text().rpartition(")")[2].split()
-            commands[int(process.name)] = (process / "cmdline").read_text()
-        except OSError:
-            continue  # it has ended meanwhile
-        parents[int(process.name)] = int(status[1])
-    found, new = set(), {pid}
-    while new:
-        new = {child for child, parent in parents.items() if parent in new} - found
-        found |= new
-    return {(child, commands[child]) for child in found}
-
-
-def alive(processes: set[tuple[int, str]]) -> set[int]:
-    found = set()
-    for pid, command in processes:
-        try:
-            if (Path("/proc") / str(pid) / "cmdline").read_text() == command:
-                found.add(pid)
-        except OSError:
-            continue
-    return found
-
-
-def state_of(processes: set[tuple[int, str]]) -> Path:
-    [data] = {found[1] for _, command in processes if (found := re.search("-D\0([^\0]+)", command))}
-    return Path(data).parent
+def demo(file: Path) -> AbstractContextManager["subprocess.Popen[str]"]:
+    return program("notifications.demo", "--throwaway", str(file), SEED=1, KILLS=4)
 
 
 def test_a_small_storm_keeps_our_promise_and_says_so(file):
@@ -94,11 +52,7 @@ def test_a_small_storm_keeps_our_promise_and_says_so(file):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_storm_it_leaves_no_process_and_no_file(file, number):
     with demo(file) as process:
-        seen = ""
-        while "kill -9" not in seen:
-            line = process.stdout.readline()
-            assert line, seen
-            seen += line
+        said_until(process, "kill -9")
         processes = descendants(process.pid)
         state = state_of(processes)
         assert state.exists()
@@ -106,23 +60,15 @@ def test_stopped_in_the_storm_it_leaves_no_process_and_no_file(file, number):
         process.stdout.read()
     assert process.returncode == 128 + number
     assert not state.exists()
-    deadline = time.monotonic() + 10  # pool processes were killed, and must be reaped by others
-    while left := alive(processes):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    wait_gone(processes)
 
 
 def test_too_few_messages_for_the_kills_are_refused_in_words(file):
-    run = subprocess.run(
-        [sys.executable, "-m", "notifications.demo", "--throwaway", str(file)],
-        cwd=CHECKOUT,
-        env=os.environ | {"KILLS": "400"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 1
-    assert "48 messages are too few for 200 kills per lane." in run.stderr
-    assert "Traceback" not in run.stderr
+    with program("notifications.demo", "--throwaway", str(file), KILLS=400) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "48 messages are too few for 200 kills per lane." in output
+    assert "Traceback" not in output
 
 
 def test_a_file_with_webhooks_of_its_own_is_refused_and_nothing_is_posted(tmp_path):

@@ -1,11 +1,8 @@
 """What ``make serve`` leads to: a page with something to settle, also where no demo was run."""
 
-import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from http.cookiejar import CookieJar
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, build_opener
@@ -13,8 +10,7 @@ from urllib.request import HTTPCookieProcessor, build_opener
 import pytest
 
 from project.servers import free_port
-from project.services import CHECKOUT
-from tests.example.test_demo import alive, descendants, state_of
+from tests.harness.programs import descendants, program, said_until, state_of, wait_gone
 
 
 def logged_in(address, user, password):
@@ -31,36 +27,16 @@ def logged_in(address, user, password):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
 def test_it_lands_on_what_needs_somebody_and_ends_without_a_trace():
-    with subprocess.Popen(
-        [sys.executable, "-m", "notifications.demo.serve", "--throwaway"],
-        cwd=CHECKOUT,
-        env=os.environ | {"PORT": str(free_port())},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            said = ""
-            while "Ctrl-C" not in said:
-                line = process.stdout.readline()
-                assert line, said
-                said += line
-            processes = descendants(process.pid)
-            state = state_of(processes)
-            [(address, user, password)] = re.findall(
-                r"(http://\S+) \(login (\w+), password (\S+)\)", said
-            )
-            url, page = logged_in(address, user, password)
-            process.send_signal(signal.SIGINT)
-            said += process.stdout.read()
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(60)
-                except subprocess.TimeoutExpired:
-                    process.kill()  # the servers die with it
+    with program("notifications.demo.serve", "--throwaway", PORT=free_port()) as process:
+        said = said_until(process, "Ctrl-C")
+        processes = descendants(process.pid)
+        state = state_of(processes)
+        [(address, user, password)] = re.findall(
+            r"(http://\S+) \(login (\w+), password (\S+)\)", said
+        )
+        url, page = logged_in(address, user, password)
+        process.send_signal(signal.SIGINT)
+        said += process.stdout.read()
     assert process.returncode == 0, said
     assert url.endswith("/admin/idempotency/idempotencyrecord/")
     for what in ("2 in doubt", "1 failed", "3 parked messages"):
@@ -69,7 +45,4 @@ def test_it_lands_on_what_needs_somebody_and_ends_without_a_trace():
     assert re.findall(r"mail to (\w+)@", said).count("ben") == 1
     assert "mail to clara@" not in said
     assert not state.exists()
-    deadline = time.monotonic() + 10  # those that were killed must be reaped by others
-    while left := alive(processes):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    wait_gone(processes)
