@@ -1,30 +1,19 @@
 """The admin in a real browser: what an operator sees and does at night."""
 
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 
 from tests.admin.records import HOSTILE, made, night
+from tests.harness.browsers import needs_chromium, page_of
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="SKIPPED, nobody looked at the admin: Playwright is missing."
-)
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="SKIPPED, nobody looked at the admin: Chromium is missing."
-    ),
-    pytest.mark.django_db(transaction=True),
-]
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 SCREENS = pytest.mark.parametrize(
     ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
 )
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 
 # Every element with a text of its own: its colour, and those behind it.
 CONTRASTS = """
@@ -74,28 +63,19 @@ def browse(live_server, admin_client):
     In a thread of its own: Playwright's loop runs in its thread, where Django refuses to work.
     (docs.djangoproject.com/en/5.2/topics/async, "Async safety")
     """
-    name = settings.SESSION_COOKIE_NAME
-    cookie = {"name": name, "value": admin_client.cookies[name].value, "url": live_server.url}
 
     def walk(steps, width, scheme):
-        with playwright.sync_playwright() as started:
-            browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            context = browser.new_context(
-                viewport={"width": width, "height": 900},
-                color_scheme=scheme,
-                permissions=["clipboard-read", "clipboard-write"],
-            )
-            context.add_cookies([cookie])
-            page = context.new_page()
-            errors = []
+        allowed = ["clipboard-read", "clipboard-write"]
+        look = {"width": width, "scheme": scheme, "permissions": allowed}
+        errors = []
+        with page_of(admin_client, live_server.url, **look) as page:
             page.on("pageerror", lambda error: errors.append(error))
             page.on("dialog", lambda dialog: errors.append(dialog.message))
             page.on("console", lambda line: "Policy" in line.text and errors.append(line.text))
             page.route("**/*", strictly)
             page.goto(f"{live_server.url}/admin/idempotency/idempotencyrecord/")
             steps(page)
-            browser.close()
-            assert errors == []
+        assert errors == []
 
     def start(steps, width=1280, scheme="light"):
         with ThreadPoolExecutor(1) as thread:

@@ -5,18 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from django.conf import settings as project
 
 from tests.admin.records import night
-from tests.admin.test_browser import ARGUMENTS, CHROMIUM, CONTRASTS, SCREENS, follow, playwright
+from tests.admin.test_browser import CONTRASTS, SCREENS, follow
 from tests.admin.unfold import unfolded as unfolded
+from tests.harness.browsers import needs_chromium, page_of
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="SKIPPED, nobody looked at the admin: Chromium is missing."
-    ),
-    pytest.mark.django_db(transaction=True),
-]
+pytestmark = [needs_chromium, pytest.mark.django_db(transaction=True)]
 
 #: Whether the element with the focus is told from what is around it.
 HAS_FOCUS = """
@@ -38,20 +33,11 @@ HAS_FOCUS = """
 @pytest.fixture
 def browse(request, live_server, admin_client):
     """Run ``steps(page)`` on the list of records. (In a thread: as in ``test_browser``.)"""
-    name = project.SESSION_COOKIE_NAME
-    cookie = {"name": name, "value": admin_client.cookies[name].value, "url": live_server.url}
 
     def walk(steps, width, scheme):
-        with playwright.sync_playwright() as started:
-            browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            context = browser.new_context(
-                viewport={"width": width, "height": 900}, color_scheme=scheme
-            )
-            context.add_cookies([cookie])
-            page = context.new_page()
+        with page_of(admin_client, live_server.url, width=width, scheme=scheme) as page:
             page.goto(f"{live_server.url}/admin/idempotency/idempotencyrecord/")
             steps(page)
-            browser.close()
 
     def start(steps, width=1280, scheme="light"):
         with ThreadPoolExecutor(1) as thread:

@@ -29,8 +29,8 @@ def transactional_db(django_db_setup, django_db_blocker) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stage(transactional_db, tmp_path_factory) -> Iterator[Stage]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    from tests.walk.stage import Stage, launched, new_queue, worker_of  # not without Playwright
+    from tests.harness.browsers import chromium  # not without Playwright
+    from tests.walk.stage import Stage, new_queue, worker_of
 
     log = tmp_path_factory.mktemp("walk") / "worker.log"
     with ExitStack() as stack:
@@ -44,9 +44,8 @@ def stage(transactional_db, tmp_path_factory) -> Iterator[Stage]:
         stack.callback(site.stop)
         queue, mail = new_queue(), MailServer()
         worker = stack.enter_context(worker_of(queue, mail, log))
-        browser = launched(stack.enter_context(playwright.sync_playwright()))
+        browser = stack.enter_context(chromium())
         stack.callback(connections.close_all)  # beside a loop, a thread has others than without
-        stack.callback(browser.close)
         try:
             yield Stage(browser, site, mail, worker, queue)
         except AssertionError:

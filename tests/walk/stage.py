@@ -17,7 +17,7 @@ from pytest_django.live_server_helper import LiveServer
 from notifications.demo.mailserver import MailServer
 from notifications.demo.night import Night
 from notifications.demo.workers import SHOWN, Worker
-from tests.admin.test_browser import ARGUMENTS, CHROMIUM, CONTRASTS, follow
+from tests.admin.test_browser import CONTRASTS, follow
 from tests.harness.processes import database_url
 from tests.harness.waiting import wait_until
 from tests.harness.workers import Queue
@@ -245,10 +245,6 @@ def _is_alone() -> bool:
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         return cursor.fetchone() == (0,)
-
-
-def launched(playwright):
-    return playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
 
 
 def new_queue() -> str:

@@ -22,11 +22,11 @@ from idempotency.states import State
 from notifications.demo.night import ANNA, BEN, CLARA, DAVID, EMIL
 from notifications.demo.plan import Fault
 from notifications.models import Status
-from tests.admin import test_browser
 from tests.admin.test_browser import follow
+from tests.harness.browsers import needs_chromium
 from tests.walk.stage import Operator, frozen, wait
 
-pytestmark = [test_browser.pytestmark[0], pytest.mark.xdist_group("walk")]
+pytestmark = [needs_chromium, pytest.mark.xdist_group("walk")]
 
 PUBLISHED = "1 parked message published."
 
