@@ -7,7 +7,7 @@ TESTS := -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_c
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve pictures chaos test pooled bench-admin crashes oldest django smoke bare check docs format mutants clean
+.PHONY: help install demo serve pictures chaos test pooled bench bench-short bench-admin crashes oldest django smoke bare check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ POOLED = transactional leased resolution asked deaths retried
 pooled: .venv/installed ## Run the app's tests through PgBouncer, in transaction mode
 	$(SERVERS) $(RUN) $(TESTS) -p tests.harness.pooled $(POOLED:%=tests/execution/test_%.py) \
 	    tests/faults tests/storage/test_postgresql.py $(ARGS)
+
+PARTS ?= calls
+bench: .venv/installed ## Measure what the app costs, and write docs/benchmarks/ anew (PARTS= ROUNDS= CALLS=)
+	@$(SERVERS) $(RUN) -m tests.benchmarks $(PARTS) $(ROUNDS:%=--rounds %) $(CALLS:%=--calls %) --docs docs/benchmarks
+
+bench-short: .venv/installed ## Measure a call beside the bare transaction (ROUNDS= CALLS=)
+	@$(SERVERS) $(RUN) -m tests.benchmarks $(ROUNDS:%=--rounds %) $(CALLS:%=--calls %)
 
 bench-admin: .venv/installed ## Measure each page of the admin on a large database (ROWS=)
 	@$(RUN) -m tests.benchmarks.admin

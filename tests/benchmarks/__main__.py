@@ -1,0 +1,80 @@
+"""What the app costs, beside what the same work costs without it: ``make bench``.
+
+Everything is measured in a database of its own, made for it on the server that ``DATABASE_URL``
+names and dropped at the end. The ratios are of calls side by side; see ``rounds``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import django
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+BEGIN = time.monotonic()
+#: Seconds, which each part keeps to roughly.
+PARTS = {"calls": 100}
+
+
+@contextmanager
+def own_database() -> Iterator[None]:
+    """Another database on the same server: the one that is named may be somebody's."""
+    server, name = os.environ["DATABASE_URL"], f"bench_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as owner:
+        owner.execute(f"CREATE DATABASE {name}")
+        os.environ["DATABASE_URL"] = make_conninfo(server, dbname=name)
+        try:
+            yield
+        finally:
+            owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def say(text: str) -> None:
+    """How far it is."""
+    print(f"{time.monotonic() - BEGIN:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--calls", type=int, default=50, help="in each round, of each kind")
+    parser.add_argument("--docs", type=Path, help="write into the pages of this folder, too")
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"{', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}.")
+    with own_database():
+        os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
+        django.setup()
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0, run_syncdb=True)
+        for part in given.parts or ["calls"]:
+            _measure(part, given)
+    return 0
+
+
+def _measure(part: str, given: argparse.Namespace) -> None:
+    from tests.benchmarks.rounds import Effort
+    from tests.benchmarks.writing import made
+
+    load = os.getloadavg()[0]
+    effort = Effort(given.rounds, given.calls, PARTS[part])
+    found = import_module(f"tests.benchmarks.{part}").measure(say, effort)
+    found.blocks["made"] = made(f"make bench PARTS={part}", load_before=load)
+    found.show()
+    if given.docs:
+        found.write(given.docs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The benchmarks end, and write what they say they write. Their figures are no test's business."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.benchmarks.drawing import bars, figure
+from tests.benchmarks.rounds import Rounds, Subject
+from tests.benchmarks.writing import Findings
+from tests.harness.processes import ROOT, database_url
+
+DOCS = ROOT / "docs/benchmarks"
+PARTS = sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
+MARKS = re.compile(r"(<!-- measured: (\w+) -->\n)(.*?)(<!-- end of measured)", re.DOTALL)
+
+
+def blocks_of(page: Path) -> dict[str, str]:
+    return {name: text for _, name, text, _ in MARKS.findall(page.read_text())}
+
+
+def drawings_of(page: Path) -> list[str]:
+    return re.findall(r"\(([\w-]+\.svg)\)", page.read_text())
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    """The pages as they are before anything was measured."""
+    pages = Path(shutil.copytree(DOCS, tmp_path / "pages"))
+    for page in pages.glob("*.md"):
+        page.write_text(MARKS.sub(r"\1\4", page.read_text()))
+    for drawing in pages.glob("*.svg"):
+        drawing.unlink()
+    return pages
+
+
+@pytest.mark.django_db
+def test_each_part_writes_all_of_its_page_and_draws_what_the_page_shows(pages):
+    parts = ["calls"]
+    size = ["--rounds", "1", "--calls", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", *parts, *size, "--docs", pages],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": database_url()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for page in (pages / f"{part}.md" for part in parts):
+        written = blocks_of(page)
+        assert {name for name, text in written.items() if not text} <= {"warnings"}
+        assert all(text in done.stdout for text in written["made"].splitlines())
+        for name in drawings_of(page):
+            assert ElementTree.parse(pages / name).getroot().tag.endswith("svg")  # noqa: S314 ours
+    headlines = blocks_of(pages / "index.md")
+    assert {name for name, text in headlines.items() if text} == set(parts)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_page_has_a_place_for_each_block_of_its_part_and_for_no_other(part):
+    source = (ROOT / f"tests/benchmarks/{part}.py").read_text()
+    blocks = set(re.findall(r'blocks\["(\w+)"\]', source)) | {"made", "warnings"}
+    assert set(blocks_of(DOCS / f"{part}.md")) == blocks
+    assert set(blocks_of(DOCS / "index.md")) == set(PARTS)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_page_shows_what_was_measured(part):
+    page = DOCS / f"{part}.md"
+    assert {name for name, text in blocks_of(page).items() if not text} <= {"warnings"}
+    for name in drawings_of(page):
+        assert (DOCS / name).exists(), f"{page.name} shows {name}"
+
+
+def test_what_has_no_place_in_its_page_is_refused(pages):
+    with pytest.raises(ValueError, match="0 places for 'unheard'"):
+        Findings("calls", blocks={"unheard": "of"}).write(pages)
+
+
+def test_a_duplicate_comes_after_the_call_that_it_repeats():
+    made: list[tuple[str, int]] = []
+    subjects = [
+        Subject("again", lambda number: made.append(("again", number)), "first", again=True),
+        Subject("first", lambda number: made.append(("first", number)), "first"),
+    ]
+    Rounds(subjects, rounds=3, calls=4)
+    assert len(made) == 2 * (1 + 3 * 4)
+    for before, after in zip(made[::2], made[1::2], strict=True):
+        assert (before[0], after[0]) == ("first", "again")
+        assert before[1] == after[1]
+
+
+def test_a_ratio_is_of_times_of_the_same_round():
+    """A machine that was slow for a while strikes both."""
+    rounds = Rounds([Subject("ours", int, "bare"), Subject("bare", int, "bare")], rounds=1, calls=1)
+    rounds.times = {"bare": [1.0, 1.0, 9.0], "ours": [2.0, 20.0, 18.0]}
+    assert rounds.ratio("ours") == 2
+    assert rounds.spread("bare") == (1, 1)
+
+
+def test_a_bar_is_as_long_as_its_value():
+    drawing = ElementTree.fromstring(bars("t", ["one"], [("a", [2.0]), ("b", [0.5])]))  # noqa: S314 ours
+    lengths = [float(each.get("width")) for each in drawing.iter() if each.get("x") == "250"]
+    assert lengths[0] == pytest.approx(4 * lengths[1], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.0321, "0.032"), (1.234, "1.23"), (12.34, "12.3"), (4567.8, "4,568")]
+)
+def test_a_figure_has_three_digits(value, said):
+    assert figure(value) == said

@@ -1,0 +1,104 @@
+"""What was found: printed, and written into the pages of docs/benchmarks/.
+
+A page is written by hand. What is measured stands in it between two marks, and is written anew.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from django.db import connection
+
+
+@dataclass
+class Findings:
+    """What a part has found.
+
+    Attributes:
+        part: The name of the page.
+        blocks: Text in Markdown, by the name of its marks.
+        drawings: SVG, by the name of its file.
+        warnings: Why the figures are not to be trusted, or not complete.
+        headline: The most important of it, for the page that leads to the others.
+    """
+
+    part: str
+    headline: str = ""
+    blocks: dict[str, str] = field(default_factory=dict)
+    drawings: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def show(self) -> None:
+        """Print it."""
+        for block in (*self.blocks.values(), self.headline):
+            print(block, flush=True)
+        for warning in self.warnings:
+            print(f"!!! {warning}", flush=True)
+
+    def write(self, folder: Path) -> None:
+        """Write it into its page, and its headline into the index.
+
+        Raises:
+            ValueError: The page has lost its marks.
+        """
+        blocks = {**self.blocks, "warnings": self._warned()}
+        _fill(folder / f"{self.part}.md", blocks)
+        _fill(folder / "index.md", {self.part: self.headline})
+        for name, drawing in self.drawings.items():
+            (folder / name).write_text(drawing)
+
+    def _warned(self) -> str:
+        return "".join(f"- **{warning}**\n" for warning in self.warnings)
+
+
+def _fill(page: Path, blocks: dict[str, str]) -> None:
+    text = page.read_text()
+    for name, block in blocks.items():
+        begin, end = f"<!-- measured: {name} -->\n", "<!-- end of measured -->"
+        pattern = re.compile(f"({re.escape(begin)}).*?({re.escape(end)})", re.DOTALL)
+        text, number = pattern.subn(lambda marks, block=block: _between(marks, block), text)
+        if number != 1:
+            raise ValueError(f"{page} has {number} places for {name!r}, and should have one.")
+    page.write_text(text)
+
+
+def _between(marks: re.Match[str], block: str) -> str:
+    before, after = marks.groups()
+    return f"{before}\n{block}\n{after}" if block else f"{before}{after}"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown; figures stand to the right, all but the first column."""
+    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def made(command: str, *, load_before: float, others: Iterable[str] = ()) -> str:
+    """Where, when and by which command the figures were made."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_version")
+        [server] = cursor.fetchone()
+    versions = [f"Python {platform.python_version()}", f"PostgreSQL {server}"]
+    versions += [f"{name} {version(name)}" for name in ("Django", "psycopg", "celery", *others)]
+    return (
+        f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}: {_processor()}, "
+        f"{os.cpu_count()} cores, {platform.system()} {platform.release()}; {', '.join(versions)}. "
+        f"The load of the machine was {load_before:.1f} before and {os.getloadavg()[0]:.1f} after "
+        "(the benchmark itself makes about 1).\n"
+    )
+
+
+def _processor() -> str:
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except FileNotFoundError:
+        return platform.machine()
+    named = re.search(r"model name\s*: (.*)", described)
+    return named.group(1) if named else platform.machine()
