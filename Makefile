@@ -41,7 +41,7 @@ pooled: .venv/installed ## Run the app's tests through PgBouncer, in transaction
 	$(SERVERS) $(RUN) $(TESTS) -p tests.harness.pooled $(POOLED:%=tests/execution/test_%.py) \
 	    tests/faults tests/storage/test_postgresql.py $(ARGS)
 
-PARTS ?= calls
+PARTS ?= calls worker
 bench: .venv/installed ## Measure what the app costs, and write docs/benchmarks/ anew (PARTS= ROUNDS= CALLS=)
 	@$(SERVERS) $(RUN) -m tests.benchmarks $(PARTS) $(ROUNDS:%=--rounds %) $(CALLS:%=--calls %) --docs docs/benchmarks
 

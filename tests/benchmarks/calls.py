@@ -34,13 +34,13 @@ def measure(say: Say, effort: Effort) -> Findings:
     say("calls: the database a millisecond away")
     with at_a_distance():
         series[FAR] = Rounds(SUBJECTS, calls=max(2, calls // 4), **size)
-        far_answer = busy(min(calls, 20))
+        far_answer = busy(min(calls, 10))
     found.blocks["times"] = _times(series)
     found.drawings["calls.svg"] = _drawing(series)
     found.headline = _headline(series)
     found.blocks["busy"] = (
         f"{PROCESSES} processes ask for one key that is held, again and again: each answer takes "
-        f"{busy(min(calls, 20)):.1f} ms, and {far_answer:.1f} ms with the database 1 ms away "
+        f"{busy(min(calls, 10)):.1f} ms, and {far_answer:.1f} ms with the database 1 ms away "
         "(medians).\n"
     )
     say("calls: what they cost the server")

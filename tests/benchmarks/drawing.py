@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-WIDTH, LEFT, RIGHT, TOP, STEP = 760, 250, 60, 52, 17
+WIDTH, RIGHT, TOP, STEP = 760, 60, 52, 17
+#: The mean width of a letter.
+LETTER = 6.6
 COLOURS = ("#1f6feb", "#d97706", "#6b7280", "#15803d")
 
 
@@ -14,18 +16,19 @@ def bars(
 ) -> str:
     """Horizontal bars: of each row one for each word of the legend, with its figure behind it."""
     widest = max((value for _, values in rows for value in values if value), default=1)
-    scale, parts, y = (WIDTH - LEFT - RIGHT) / widest, _legend(legend), TOP
+    left = 24 + LETTER * max(len(name) for name, _ in rows)
+    scale, parts, y = (WIDTH - left - RIGHT) / widest, _legend(legend), TOP
     for name, values in rows:
         middle = y + STEP * len(values) / 2 + 3
-        parts.append(_text(LEFT - 8, middle, name, anchor="end"))
+        parts.append(_text(left - 8, middle, name, anchor="end"))
         for value, colour in zip(values, COLOURS, strict=False):
             if value is not None:
                 length = max(1, value * scale)
                 parts.append(
-                    f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{STEP - 3}" '
+                    f'<rect x="{left:.1f}" y="{y}" width="{length:.1f}" height="{STEP - 3}" '
                     f'fill="{colour}"/>'
                 )
-                parts.append(_text(LEFT + length + 5, y + STEP - 6, figure(value)))
+                parts.append(_text(left + length + 5, y + STEP - 6, figure(value)))
             y += STEP
         y += 8
     return _svg(title, parts, y + 8)
@@ -65,7 +68,7 @@ def _legend(words: Sequence[str]) -> list[str]:
     for word, colour in zip(words, COLOURS, strict=False):
         parts.append(f'<rect x="{x}" y="32" width="11" height="11" fill="{colour}"/>')
         parts.append(_text(x + 16, 42, word))
-        x += 34 + 6.6 * len(word)
+        x += 34 + LETTER * len(word)
     return parts
 
 

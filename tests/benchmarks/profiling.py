@@ -28,13 +28,16 @@ TALKING = "psycopg, sending and receiving"
 FUNCTIONS = 15
 
 
+SHOWN = "![Bars: microseconds of the processor for a call, by whose code runs](profile.svg)\n\n"
+
+
 def profile(calls: int) -> tuple[str, str]:
-    """A table and a drawing."""
+    """Tables, and the drawing that stands above them."""
     ours, alone = _profiled(first, calls), _profiled(bare, calls)
     shares, bare_shares = _by_owner(ours, calls), _by_owner(alone, calls)
     owners = sorted(shares, key=lambda owner: -shares[owner])
     rows = [[owner, f"{shares[owner]:.0f}", f"{bare_shares[owner]:.0f}"] for owner in owners]
-    blocks = table(["Whose code", "first execution, µs", "bare transaction, µs"], rows)
+    blocks = SHOWN + table(["Whose code", "first execution, µs", "bare transaction, µs"], rows)
     own = [place for place in ours.stats if _owner(place) == "this app"]
     own.sort(key=lambda place: -ours.stats[place][2])
     slowest = [

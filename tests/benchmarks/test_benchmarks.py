@@ -106,7 +106,7 @@ def test_a_ratio_is_of_times_of_the_same_round():
 
 def test_a_bar_is_as_long_as_its_value():
     drawing = ElementTree.fromstring(bars("t", ["one"], [("a", [2.0]), ("b", [0.5])]))  # noqa: S314 ours
-    lengths = [float(each.get("width")) for each in drawing.iter() if each.get("x") == "250"]
+    lengths = [float(each.get("width")) for each in drawing.iter() if each.get("height") == "14"]
     assert lengths[0] == pytest.approx(4 * lengths[1], rel=0.01)
 
 

@@ -35,6 +35,18 @@ class Findings:
     drawings: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def distrust(self, load: float) -> None:
+        """Say that others were at work on the machine when it began."""
+        self.warnings.append(
+            f"NOT TO BE TRUSTED: other work kept the machine busy (a load of {load:.0f} on "
+            f"{os.cpu_count()} cores). Times then say how often a call waits for a processor, more "
+            "than what it does; counts are as always."
+        )
+        self.headline = "".join(
+            f"{line} *Made on a busy machine: not to be trusted.*\n"
+            for line in self.headline.splitlines()
+        )
+
     def show(self) -> None:
         """Print it."""
         for block in (*self.blocks.values(), self.headline):
@@ -74,9 +86,10 @@ def _between(marks: re.Match[str], block: str) -> str:
     return f"{before}\n{block}\n{after}" if block else f"{before}{after}"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown; figures stand to the right, all but the first column."""
-    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, words: int = 0) -> str:
+    """A table in Markdown: figures, but for the first column and so many of the last."""
+    figures = len(heads) - 1 - words
+    lines = [heads, ["---", *["--:"] * figures, *["---"] * words], *rows]
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 

@@ -1,0 +1,83 @@
+"""What the app costs before its first call: memory of a child, imports, checks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from tests.benchmarks import tasks_ours, tasks_plain
+from tests.benchmarks.crew import Crew
+from tests.benchmarks.rounds import NUMBERS
+from tests.benchmarks.writing import table
+from tests.harness.brokers import Broker
+from tests.harness.processes import ROOT, database_url
+
+WITHOUT = {"BENCH_WITHOUT_US": "1"}
+#: Seconds of a processor, in a process of its own.
+STEPS = """
+import json, sys, time
+spent = {}
+def took(name, step):
+    before = time.process_time()
+    step()
+    spent[name] = time.process_time() - before
+def of_root():
+    import idempotency
+def of_setup():
+    import django, celery
+    django.setup()
+def of_checks():
+    from django.core.management import call_command
+    call_command("check", databases=["default"], verbosity=0)
+if "without" not in sys.argv:
+    took("import idempotency", of_root)
+import django, celery
+took("django.setup()", of_setup)
+took("check --database default", of_checks)
+print(json.dumps(spent))
+"""
+
+
+def table_of(broker: Broker, folder: Path, *, times: int) -> str:
+    """Each with the app installed, and without."""
+    memory = [_memory(broker, folder, WITHOUT), _memory(broker, folder, {})]
+    runs: list[list[dict[str, float]]] = [[], []]
+    for _ in range(times):
+        for series, more in zip(runs, (WITHOUT, {}), strict=True):
+            series.append(_steps(more))
+    rows = [["memory of a worker's child (Pss), MB", *_both(*memory, digits=1)]]
+    root = 1000 * median(run["import idempotency"] for run in runs[1])
+    rows.append(["`import idempotency`, CPU ms", "", f"{root:.1f}", f"{root:.1f}"])
+    for name in ("django.setup()", "check --database default"):
+        without, with_us = (1000 * median(run[name] for run in series) for series in runs)
+        rows.append([f"`{name}`, CPU ms", *_both(without, with_us, digits=0)])
+    return table(["", "without the app", "with it", "more"], rows)
+
+
+def _both(without: float, with_us: float, *, digits: int) -> list[str]:
+    return [f"{each:.{digits}f}" for each in (without, with_us, with_us - without)]
+
+
+def _memory(broker: Broker, folder: Path, more: dict[str, str]) -> float:
+    with Crew(broker, children=2, folder=folder, **more) as crew:
+        task = tasks_plain.one_row if more else tasks_ours.one_row
+        crew.batch(task, list(islice(NUMBERS, 100)))
+        return crew.memory()
+
+
+def _steps(more: dict[str, str]) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS, *(["without"] if more else [])],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": database_url()} | more,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    spent: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return spent
