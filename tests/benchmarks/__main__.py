@@ -22,7 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 BEGIN = time.monotonic()
 #: Seconds, which each part keeps to roughly.
-PARTS = {"calls": 100, "worker": 240}
+PARTS = {"calls": 100, "worker": 240, "peers": 150}
 
 
 @contextmanager

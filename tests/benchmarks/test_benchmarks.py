@@ -11,8 +11,10 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.benchmarks.drawing import bars, figure
+from tests.benchmarks.others import does_it_once
 from tests.benchmarks.rounds import Rounds, Subject
 from tests.benchmarks.writing import Findings
+from tests.execution.bodies import effect
 from tests.harness.processes import ROOT, database_url
 
 DOCS = ROOT / "docs/benchmarks"
@@ -102,6 +104,12 @@ def test_a_ratio_is_of_times_of_the_same_round():
     rounds.times = {"bare": [1.0, 1.0, 9.0], "ours": [2.0, 20.0, 18.0]}
     assert rounds.ratio("ours") == 2
     assert rounds.spread("bare") == (1, 1)
+
+
+@pytest.mark.django_db
+def test_another_that_does_the_job_twice_is_not_measured():
+    with pytest.raises(AssertionError, match="not done once"):
+        does_it_once(lambda order: effect(), lambda order: effect())
 
 
 def test_a_bar_is_as_long_as_its_value():

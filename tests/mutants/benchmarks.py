@@ -21,6 +21,13 @@ MUTANTS = [
         f"{TESTS} -k of_the_same_round",
     ),
     Mutant(
+        "benchmark: measure another that does the job twice",
+        f"{HERE}/others.py",
+        'assert Effect.objects.count() == before + 1, "the job was not done once"',
+        "pass",
+        f"{TESTS} -k job_twice",
+    ),
+    Mutant(
         "benchmark: lose what has no place in its page",
         f"{HERE}/writing.py",
         "if number != 1:",
