@@ -41,9 +41,10 @@ pooled: .venv/installed ## Run the app's tests through PgBouncer, in transaction
 	$(SERVERS) $(RUN) $(TESTS) -p tests.harness.pooled $(POOLED:%=tests/execution/test_%.py) \
 	    tests/faults tests/storage/test_postgresql.py $(ARGS)
 
-PARTS ?= calls worker peers
-bench: .venv/installed .venv-bench/installed ## Measure what the app costs, and write docs/benchmarks/ anew (PARTS= ROUNDS= CALLS=)
-	@$(SERVERS) $(RUN) -m tests.benchmarks $(PARTS) $(ROUNDS:%=--rounds %) $(CALLS:%=--calls %) --docs docs/benchmarks
+PARTS ?= calls worker peers growth
+bench: .venv/installed .venv-bench/installed ## Measure what the app costs, and write docs/benchmarks/ anew (PARTS= ROUNDS= CALLS= ROWS=)
+	@$(SERVERS) $(RUN) -m tests.benchmarks $(PARTS) $(ROUNDS:%=--rounds %) $(CALLS:%=--calls %) \
+	    $(if $(ROWS),--rows $(ROWS)) --docs docs/benchmarks
 
 bench-short: .venv/installed ## Measure a call beside the bare transaction (ROUNDS= CALLS=)
 	@$(SERVERS) $(RUN) -m tests.benchmarks $(ROUNDS:%=--rounds %) $(CALLS:%=--calls %)

@@ -21,8 +21,9 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 BEGIN = time.monotonic()
-#: Seconds, which each part keeps to roughly.
-PARTS = {"calls": 100, "worker": 240, "peers": 150}
+#: Seconds, which each part keeps to roughly; 15 minutes in all.
+PARTS = {"calls": 100, "worker": 240, "peers": 150, "growth": 300}
+DEFAULTS = {"rounds": 30, "calls": 50, "rows": [0, 1_000_000, 10_000_000]}
 
 
 @contextmanager
@@ -46,8 +47,10 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--calls", type=int, default=50, help="in each round, of each kind")
+    parser.set_defaults(**DEFAULTS)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--calls", type=int, help="in each round, of each kind")
+    parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--docs", type=Path, help="write into the pages of this folder, too")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
@@ -68,14 +71,25 @@ def _measure(part: str, given: argparse.Namespace) -> None:
     from tests.benchmarks.writing import made
 
     load = os.getloadavg()[0]
-    effort = Effort(given.rounds, given.calls, PARTS[part])
+    effort = Effort(given.rounds, given.calls, PARTS[part], tuple(given.rows))
     found = import_module(f"tests.benchmarks.{part}").measure(say, effort)
     if load > os.cpu_count():
         found.distrust(load)
-    found.blocks["made"] = made(f"make bench PARTS={part}", load_before=load)
+    found.blocks["made"] = made(_command(part, given), load_before=load)
     found.show()
     if given.docs:
         found.write(given.docs)
+
+
+def _command(part: str, given: argparse.Namespace) -> str:
+    """What makes these figures again."""
+    command = f"make bench PARTS={part}"
+    for name, default in DEFAULTS.items():
+        value = getattr(given, name)
+        if value != default:
+            text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            command += f' {name.upper()}="{text}"' if " " in text else f" {name.upper()}={text}"
+    return command
 
 
 if __name__ == "__main__":

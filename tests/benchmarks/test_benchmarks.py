@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from math import exp
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from tests.benchmarks.drawing import bars, figure
+from tests.benchmarks.growth import _images
 from tests.benchmarks.others import does_it_once
 from tests.benchmarks.rounds import Rounds, Subject
 from tests.benchmarks.writing import Findings
@@ -43,8 +45,8 @@ def pages(tmp_path: Path) -> Path:
 
 @pytest.mark.django_db
 def test_each_part_writes_all_of_its_page_and_draws_what_the_page_shows(pages):
-    parts = ["calls"]
-    size = ["--rounds", "1", "--calls", "1"]
+    parts = ["calls", "growth"]
+    size = ["--rounds", "1", "--calls", "1", "--rows", "0", "1000"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", *parts, *size, "--docs", pages],
         cwd=ROOT,
@@ -110,6 +112,14 @@ def test_a_ratio_is_of_times_of_the_same_round():
 def test_another_that_does_the_job_twice_is_not_measured():
     with pytest.raises(AssertionError, match="not done once"):
         does_it_once(lambda order: effect(), lambda order: effect())
+
+
+def test_as_many_pages_are_imaged_as_records_touch():
+    """The sum that the formula stands for: each leaf, but those that no record has touched."""
+    leaves, records = 1000, 700
+    touched = leaves * (1 - (1 - 1 / leaves) ** records)
+    assert _images(leaves, records) == pytest.approx(touched / records, rel=0.01)
+    assert _images(1, 10_000) == pytest.approx(1 / 10_000 * (1 - exp(-10_000)))
 
 
 def test_a_bar_is_as_long_as_its_value():
