@@ -18,8 +18,8 @@ MUTANTS = [
     Mutant(
         "check the alias of the settings only",
         DATABASES,
-        'named.setdefault(job.using or default, f"using= of {job.name}")',
-        "named.setdefault(default, job.name)",
+        "for alias in aliases_of(job):",
+        "for alias in [default]:",
         f"{CHECKS} -k alias_of_one_function",
     ),
     Mutant(
