@@ -70,6 +70,14 @@ class Parameters:
         parameters = list(self._signature.parameters.values())
         self._bound = bool(parameters) and parameters[0].name == "self"
         self._parameters = parameters[1:] if self._bound else parameters
+        #: All of them, ``self`` too, if each can be passed by position; else none.
+        self._plain = [
+            parameter.name
+            for parameter in parameters
+            if parameter.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        ]
+        if len(self._plain) < len(parameters):
+            self._plain = []
         self._star = self._names(Parameter.VAR_POSITIONAL)
         self._stars = self._names(Parameter.VAR_KEYWORD)
         self._defaults: Arguments = {
@@ -94,6 +102,8 @@ class Parameters:
             TypeError: the function cannot be called like this.
             KeyNotHashable: two arguments have one name, which ``/`` and ``**kwargs`` allow.
         """
+        if not kwargs and self._plain and len(args) == len(self._plain):  # as bind() would say
+            return dict(zip(self._plain[self._bound :], args[self._bound :], strict=True))
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:

@@ -151,15 +151,29 @@ def _is_secret(value: object) -> bool:
     return value is None or (isinstance(value, str) and value != "")
 
 
+#: What is read where the project has no such setting.
+_UNSET: dict[str, Any] = {}
+#: The dict that was read last, what was in it, and what it came to.
+_last: tuple[object, dict[str, Any], Conf] = (_UNSET, {}, Conf())
+
+
 def conf() -> Conf:
-    """Read the settings now; never cached, so ``override_settings`` just works.
+    """Read the settings now, so that ``override_settings`` just works; a dict that has not changed
+    is judged once.
 
     Raises:
         ImproperlyConfigured: An option is not known, or has a value of a wrong type or range.
     """
+    global _last
+    given = getattr(settings, "IDEMPOTENCY", _UNSET)
+    known, then, read = _last
+    if given is known and given == then:
+        return read
     if found := problems():
         raise ImproperlyConfigured(" ".join(map(str, found)))
-    return Conf(**getattr(settings, "IDEMPOTENCY", {}))
+    read = Conf(**given)
+    _last = given, dict(given), read
+    return read
 
 
 def has_views() -> bool:

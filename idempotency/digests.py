@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from idempotency.canonical import canonical
@@ -103,12 +104,12 @@ def key_of(scope: str, key: Part, compared: Part | None, secrets: Sequence[str |
     for part in key.parts:
         if part.encoded in _NOTHING:
             raise _missing(part)
-    named = canonical(["key", VERSION, scope]) + key.encoded
+    named = _prefix("key", scope) + key.encoded
     # The key is in it too: a collision of 128-bit hashes then says KeyReused instead of replaying
     # the result of another key.
     printed = None
     if compared is not None:
-        printed = canonical(["fingerprint", VERSION, scope]) + key.encoded + compared.encoded
+        printed = _prefix("fingerprint", scope) + key.encoded + compared.encoded
     digests = (
         Digest(_hash(named, secret), None if printed is None else _hash(printed, secret))
         for secret in (secrets or (None,))
@@ -140,6 +141,11 @@ def check_scope(scope: object) -> None:
             "scope must be a printable text that is not empty, such as 'billing.charge'; got "
             f"{scope!r}."
         )
+
+
+@lru_cache
+def _prefix(what: str, scope: str) -> bytes:
+    return canonical([what, VERSION, scope])
 
 
 def _missing(part: Part) -> KeyMissing:

@@ -10,7 +10,7 @@ from types import TracebackType
 from django.db import DatabaseError, InterfaceError
 
 from idempotency.querysets import Claim
-from idempotency.storage import Storage
+from idempotency.storage import storage_for
 
 logger = logging.getLogger("idempotency")
 
@@ -26,8 +26,8 @@ class Heartbeat:
         max_run: Seconds after which it stops renewing, so that a hung body becomes visible.
     """
 
-    def __init__(self, storage: Storage, claim: Claim, *, max_run: float) -> None:
-        self._storage = storage
+    def __init__(self, using: str, claim: Claim, *, max_run: float) -> None:
+        self._using = using
         self._claim = claim
         self._max_run = max_run
         self._ended = threading.Event()
@@ -49,18 +49,19 @@ class Heartbeat:
         self._thread.join(timeout=PATIENCE)
 
     def _beat(self) -> None:
+        storage = storage_for(self._using)
         lease = self._claim.lease.total_seconds()
         stop_at = time.monotonic() + self._max_run
         pause = lease / 2
         try:
             while not self._ended.wait(pause) and time.monotonic() < stop_at:
                 try:
-                    if not self._storage.renew(self._claim):
+                    if not storage.renew(self._claim):
                         return  # settled, or lost: the body is told by its next step
                     pause = lease / 2
                 except (DatabaseError, InterfaceError):
                     logger.warning("A lease could not be renewed.", exc_info=True)
-                    self._storage.connection.close()
+                    storage.connection.close()
                     pause = lease / 10
         finally:
-            self._storage.connection.close()
+            storage.connection.close()

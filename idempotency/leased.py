@@ -141,7 +141,7 @@ class LeasedRun(Run):
         if self.storage.in_test_case:
             return nullcontext()  # a second connection would not see the claim
         max_run = self.policy.max_run or self.delivery.time_limit or MAX_RUN
-        return Heartbeat(self.storage, claim, max_run=max_run.total_seconds())
+        return Heartbeat(self.storage.using, claim, max_run=max_run.total_seconds())
 
     # -- the body, and what becomes of it ----------------------------------------------------
 

@@ -39,9 +39,9 @@ class Storage(ABC):
     def __init__(self, using: str) -> None:
         self.using = using
 
-    @property
+    @cached_property
     def connection(self) -> Any:
-        """Looked up each time: a Celery worker closes connections between tasks."""
+        """Django's own of the thread that asks first: another thread has a storage of its own."""
         return connections[self.using]
 
     @cached_property

@@ -204,7 +204,7 @@ MUTANTS = [
     Mutant(
         "never renew the lease",
         "heartbeat.py",
-        "if not self._storage.renew(self._claim):",
+        "if not storage.renew(self._claim):",
         "if True:",
         f"{LEASED} -k heartbeat",
     ),

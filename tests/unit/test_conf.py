@@ -21,6 +21,17 @@ def test_settings_are_read_when_they_are_used():
         assert conf().LEASE == timedelta(seconds=8)
 
 
+def test_settings_that_are_changed_where_they_stand_are_judged_again():
+    given = {"LEASE": timedelta(seconds=7)}
+    with override_settings(IDEMPOTENCY=given):
+        assert conf().LEASE == timedelta(seconds=7)
+        given["LEASE"] = timedelta(seconds=8)
+        assert conf().LEASE == timedelta(seconds=8)
+        given["LEASE"] = 9
+        with pytest.raises(ImproperlyConfigured, match="must be a positive timedelta, not 9"):
+            conf()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

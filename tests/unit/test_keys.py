@@ -93,6 +93,8 @@ class TestKeysOfCalls:
             key_of(send, 1)
         with pytest.raises(TypeError, match="unexpected keyword argument 'knd'"):
             key_of(send, 1, 2, knd=3)
+        with pytest.raises(TypeError, match="unexpected keyword argument 'knd'"):
+            key_of(send, 1, 2, "sms", knd=3)
 
     def test_the_task_object_is_no_part_of_a_key(self):
         def bound(self, order_id):
