@@ -7,7 +7,7 @@ TESTS := -m pytest -n $(shell $(PYTHON) -c 'import os; print(min(8, 2 * os.cpu_c
 SERVERS := $(RUN) -m project.services run --throwaway
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve pictures chaos test pooled bench bench-short bench-admin crashes oldest django smoke bare check docs format mutants clean
+.PHONY: help install demo serve pictures chaos test pooled plain bench bench-short bench-admin crashes oldest django smoke bare check docs format mutants clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ POOLED = transactional leased resolution asked deaths retried
 pooled: .venv/installed ## Run the app's tests through PgBouncer, in transaction mode
 	$(SERVERS) $(RUN) $(TESTS) -p tests.harness.pooled $(POOLED:%=tests/execution/test_%.py) \
 	    tests/faults tests/storage/test_postgresql.py $(ARGS)
+
+plain: .venv/installed ## Run the app's tests as if BEGIN could not travel with a statement
+	$(SERVERS) $(RUN) $(TESTS) -p tests.harness.plain_begin tests/execution tests/faults \
+	    tests/storage/test_postgresql.py tests/attacks tests/concurrency tests/interleavings \
+	    $(ARGS)
 
 PARTS ?= calls worker peers growth
 bench: .venv/installed .venv-bench/installed ## Measure what the app costs, and write docs/benchmarks/ anew (PARTS= ROUNDS= CALLS= ROWS=)

@@ -29,7 +29,8 @@ class Delivery:
     #: The message's identity for ``TASK_ID``, or None.
     message: tuple[str, int] | None = None
     task_id: str | None = None
-    #: Whether this message may have been here before. A hint to look first, no more.
+    #: Whether this message may have been here before, or waits for its key. A hint to look first,
+    #: no more.
     repeated: bool = False
     #: Whether the broker says that it delivered it before: the attempt then may have died.
     redelivered: bool = False

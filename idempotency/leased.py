@@ -78,10 +78,9 @@ class LeasedRun(Run):
         self.storage.refuse_foreign_transaction()
         try:
             with self.storage.transaction(joined=self.storage.in_test_case):
-                if not self.storage.in_test_case:
-                    self.storage.read_committed()
-                self.storage.flush_at_commit()
-                look = self.storage.lock_and_look(self.call.key)
+                look = self.storage.lock_and_look(
+                    self.call.key, read_committed=not self.storage.in_test_case, flushed=True
+                )
                 seen = look.seen
                 if seen is not None and seen.claim_id == self.claim_id:
                     return None  # the reply to its COMMIT was lost

@@ -83,8 +83,7 @@ class TransactionalRun(Run):
         self.storage.refuse_foreign_transaction()
         try:
             with self.storage.transaction():
-                self.storage.read_committed()
-                look = self.storage.lock_and_look(self.call.key)
+                look = self.storage.lock_and_look(self.call.key, read_committed=True)
                 if self._is_own(look):
                     return None  # the reply to its COMMIT was lost
                 answer = self.judge(look)
@@ -142,9 +141,12 @@ class TransactionalRun(Run):
         """A message that may have been here before is looked up without a transaction."""
         try:
             self.storage.refuse_foreign_transaction()
-            return self._succeeded(self.storage.look(self.call.key))
+            look = self.storage.peek(self.call.key)
         except (DatabaseError, InterfaceError):
             return None  # the transaction that follows meets the same fault, and handles it
+        if look.seen is None and not look.locked:
+            raise self.busy()
+        return self._succeeded(look.seen)
 
     def _succeeded(self, seen: Seen | None) -> Seen | None:
         if seen is None or seen.state is not State.SUCCEEDED or seen.is_forgotten:
@@ -329,7 +331,7 @@ class TransactionalRun(Run):
                 noted = self.storage.fail(self.claim, error, repeats=self.repeats)
             else:
                 noted = self.storage.note_failure(self.entry, self._key_hash, error)
-            seen = None if noted else self._succeeded(self.storage.look(self.call.key))
+            seen = None if noted else self._succeeded(self.storage.peek(self.call.key).seen)
         except (DatabaseError, InterfaceError):
             logger.warning("The failure of %s could not be noted.", self.named, exc_info=True)
             seen = None

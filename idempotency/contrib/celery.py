@@ -73,7 +73,8 @@ class CeleryDelivery(Delivery):
         # replaced task keeps the id too and is another one. (celery/app/task.py, retry, replace)
         self.message = (request.id or "", request.replaced_task_nesting or 0)
         self.redelivered = bool((request.delivery_info or {}).get("redelivered"))
-        self.repeated = bool(self.redelivered or request.retries)
+        deferred = DEFERRED in (request.headers or {})
+        self.repeated = bool(self.redelivered or request.retries or deferred)
         hard = (request.timelimit or (None,))[0] or task.time_limit or task.app.conf.task_time_limit
         self.time_limit = timedelta(seconds=hard) if hard else None
 

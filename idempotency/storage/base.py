@@ -117,9 +117,8 @@ class Storage(ABC):
         """
         self.refuse_foreign_transaction()
         with self.transaction(joined=self.in_test_case):
-            if not self.in_test_case:
-                self.read_committed()
-            yield self.lock_and_look(Key("", (Digest(key_hash, None),), ""))
+            key = Key("", (Digest(key_hash, None),), "")
+            yield self.lock_and_look(key, read_committed=not self.in_test_case)
 
     def end_leftovers(self) -> None:
         """Make an end of a transaction that a leased body left open: what is settled inside it
@@ -249,12 +248,20 @@ class Storage(ABC):
         """Whether an error has made COMMIT impossible."""
 
     @abstractmethod
-    def lock_and_look(self, key: Key) -> Look:
-        """Try the key's lock, then read its record; inside a transaction."""
+    def lock_and_look(
+        self, key: Key, *, read_committed: bool = False, flushed: bool = False
+    ) -> Look:
+        """Try the key's lock, then read its record; inside a transaction, and at its beginning if
+        anything more is asked of it.
+
+        Args:
+            read_committed: Let every statement of it see what was committed before the statement.
+            flushed: Let its COMMIT return only when it is on disk.
+        """
 
     @abstractmethod
-    def look(self, key: Key) -> Seen | None:
-        """Read the record alone."""
+    def peek(self, key: Key) -> Look:
+        """Whether the key's lock could be had just now, and its record; outside a transaction."""
 
     @abstractmethod
     def commit_with_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
@@ -263,10 +270,6 @@ class Storage(ABC):
     @abstractmethod
     def add_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
         """Insert the record of a success into a transaction that somebody else of us commits."""
-
-    @abstractmethod
-    def read_committed(self) -> None:
-        """Let every statement of this new transaction see what was committed before it."""
 
     @abstractmethod
     def flush_at_commit(self) -> None:

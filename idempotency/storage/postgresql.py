@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError
@@ -15,6 +17,20 @@ from idempotency.states import State
 from idempotency.storage.base import TABLES, Storage
 from idempotency.storage.rows import Entry, Look, Seen
 
+logger = logging.getLogger("idempotency")
+
+#: psycopg's private name for whether it takes itself to be in autocommit.
+AUTOCOMMIT = "_autocommit"
+
+# Under REPEATABLE READ the snapshot would be older than the lock, and in the middle of a rotation
+# of secrets the unique key alone does not help.
+READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+# Raised, never lowered: remote_apply is stronger than on.
+# (PostgreSQL manual, "synchronous_commit".)
+FLUSHED = """SELECT set_config('synchronous_commit', 'on', true)
+ WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"""
+
 # The row that answers most: a failed one stands behind any other under an older secret.
 LOOK = """
 SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, result,
@@ -25,7 +41,7 @@ SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, resu
        coalesce(deaths, 0) + (state = 'running')::int,
        exhausted_at IS NOT NULL
   FROM idempotency_record
- WHERE key_hash = ANY(%(hashes)s)
+ WHERE key_hash IN ({hashes})
  ORDER BY state = 'failed', id
  LIMIT 1
 """
@@ -83,8 +99,30 @@ class PostgreSQL(Storage):
         # Without USE_TZ, Django's own loader drops the offset: one hour of the year is ambiguous.
         cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
         with self.connection.wrap_database_errors:
-            # No literal only because of the numbers of the locks.
+            # No literal only because of the key's numbers and hashes.
             return cursor.execute(sql, parameters)  # pyright: ignore[reportArgumentType]
+
+    def _send_first(self, statements: list[str], sql: str) -> ClientCursor[Any]:
+        """Send the first message of a transaction, and BEGIN in it; the cursor is at ``sql``.
+
+        psycopg sends BEGIN in a message of its own, unless it takes itself to be in autocommit:
+        for this one message it does. (psycopg/_connection_base.py: _start_query)
+        """
+        self.connection.ensure_connection()
+        raw = self.connection.connection
+        begins = not raw.autocommit and self._status() is TransactionStatus.IDLE
+        if begins and _merges_begin(raw):
+            statements = ["BEGIN", *statements]
+            try:
+                setattr(raw, AUTOCOMMIT, True)
+                cursor = self._send(";\n".join([*statements, sql]))
+            finally:
+                setattr(raw, AUTOCOMMIT, False)
+        else:
+            cursor = self._send(";\n".join([*statements, sql]))
+        for _ in statements:
+            cursor.nextset()
+        return cursor
 
     def _status(self) -> TransactionStatus:
         status: TransactionStatus = self.connection.connection.info.transaction_status
@@ -138,18 +176,15 @@ class PostgreSQL(Storage):
     def _is_aborted(self) -> bool:
         return self._status() is not TransactionStatus.INTRANS
 
-    def lock_and_look(self, key: Key) -> Look:
-        # Two statements, not one: in one, the snapshot is older than the lock, so a record
-        # committed in between stays unseen and the body runs in vain.
-        # (PostgreSQL manual, "Transaction Isolation"; 39 of 8000 deliveries in a storm.)
-        locks = " AND ".join(f"pg_try_advisory_xact_lock({n})" for n in key.lock_numbers)
-        cursor = self._send(f"SELECT now(), {locks};{LOOK}", {"hashes": list(key.hashes)})
-        [(begun_at, locked)] = cursor.fetchall()
-        cursor.nextset()
-        return Look(begun_at, locked, _seen(cursor.fetchone()))
+    def lock_and_look(
+        self, key: Key, *, read_committed: bool = False, flushed: bool = False
+    ) -> Look:
+        settings = [READ_COMMITTED] * read_committed + [FLUSHED] * flushed
+        return _looked(self._send_first(settings, _lock_and_look(key)))
 
-    def look(self, key: Key) -> Seen | None:
-        return _seen(self._send(LOOK, {"hashes": list(key.hashes)}).fetchone())
+    def peek(self, key: Key) -> Look:
+        # The lock is held as long as the message takes.
+        return _looked(self._send(_lock_and_look(key)))
 
     def commit_with_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
         sql, parameters = _record(entry, look, result)
@@ -159,22 +194,41 @@ class PostgreSQL(Storage):
     def add_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
         self._send(*_record(entry, look, result))
 
-    def read_committed(self) -> None:
-        # Under REPEATABLE READ the snapshot would be older than the lock, and in the middle of a
-        # rotation of secrets the unique key alone does not help.
-        self._send("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-
     def flush_at_commit(self) -> None:
-        # Raised, never lowered: remote_apply is stronger than on.
-        # (PostgreSQL manual, "synchronous_commit".)
-        self._send(
-            "SELECT set_config('synchronous_commit', 'on', true) "
-            "WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
-        )
+        self._send(FLUSHED)
 
     def wait_at_most(self, duration: timedelta) -> None:
         milliseconds = f"{duration // timedelta(milliseconds=1)}ms"
         self._send("SELECT set_config('lock_timeout', %(limit)s, true)", {"limit": milliseconds})
+
+
+def _merges_begin(raw: Any) -> bool:
+    """Whether BEGIN may travel with a statement: psycopg has the private name for it, and would
+    send BEGIN and nothing more."""
+    if not hasattr(raw, AUTOCOMMIT):
+        _say_once_that_begin_goes_alone()
+        return False
+    return raw.isolation_level is None and raw.read_only is None and raw.deferrable is None
+
+
+@cache
+def _say_once_that_begin_goes_alone() -> None:
+    logger.warning("This psycopg has no %s: BEGIN goes alone, one round trip more.", AUTOCOMMIT)
+
+
+def _lock_and_look(key: Key) -> str:
+    # Two statements, not one: in one, the snapshot is older than the lock, so a record
+    # committed in between stays unseen and the body runs in vain.
+    # (PostgreSQL manual, "Transaction Isolation"; 39 of 8000 deliveries in a storm.)
+    locks = " AND ".join(f"pg_try_advisory_xact_lock({n})" for n in key.lock_numbers)
+    look = LOOK.format(hashes=", ".join(f"'{key_hash}'" for key_hash in key.hashes))
+    return f"SELECT now(), {locks};{look}"
+
+
+def _looked(cursor: ClientCursor[Any]) -> Look:
+    [(begun_at, locked)] = cursor.fetchall()
+    cursor.nextset()
+    return Look(begun_at, locked, _seen(cursor.fetchone()))
 
 
 def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str, Any]]:

@@ -81,7 +81,11 @@ class SQLite(Storage):
         self.connection.autocommit = True
         super()._disconnect()
 
-    def lock_and_look(self, key: Key) -> Look:
+    def lock_and_look(
+        self, key: Key, *, read_committed: bool = False, flushed: bool = False
+    ) -> Look:
+        # It reads what was committed before it became the writer, and the pragma ``synchronous``
+        # cannot be changed inside a transaction.
         # With the transaction ends the savepoint, so that its release tells whether it is still
         # this one that commits.
         number = next(_numbers)
@@ -90,8 +94,9 @@ class SQLite(Storage):
         begun_at, seen = self._look(key)
         return Look(begun_at, True, seen, savepoint=number)
 
-    def look(self, key: Key) -> Seen | None:
-        return self._look(key)[1]
+    def peek(self, key: Key) -> Look:
+        begun_at, seen = self._look(key)
+        return Look(begun_at, True, seen)
 
     def _look(self, key: Key) -> tuple[datetime, Seen | None]:
         now = self._now()
@@ -133,9 +138,6 @@ class SQLite(Storage):
             )
         elif not self.records.succeed_over(seen, own=look.own, begun_at=look.begun_at, **columns):
             raise IntegrityError(CHANGED)
-
-    def read_committed(self) -> None:
-        """It reads what was committed before it became the writer."""
 
     def flush_at_commit(self) -> None:
         """The pragma ``synchronous`` cannot be changed inside a transaction."""

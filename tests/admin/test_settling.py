@@ -541,7 +541,7 @@ def failed(scope="payments"):
 
 
 def exhaust(record):
-    seen = storage_for("default").look(Key("", (Digest(record.key_hash, None),), ""))
+    seen = storage_for("default").peek(Key("", (Digest(record.key_hash, None),), "")).seen
     assert IdempotencyRecord.objects.exhaust(seen, retention=timedelta(days=1))
 
 

@@ -94,12 +94,18 @@ def test_a_redelivered_message_is_answered_and_its_next_step_published(deliver, 
     assert effects() == 1
 
 
-def test_a_flagged_duplicate_is_answered_without_a_transaction(
-    deliver, django_assert_num_queries, monkeypatch
-):
+@pytest.mark.parametrize(
+    "flagged",
+    [
+        {"delivery_info": {"redelivered": True}},
+        {"retries": 1},
+        {"headers": {"idempotency_deferred": 1}},
+    ],
+    ids=["redelivered", "retried", "deferred"],
+)
+def test_a_flagged_duplicate_is_answered_without_a_transaction(flagged, deliver, monkeypatch):
     deliver(transactional, "key")
     monkeypatch.delattr("idempotency.storage.postgresql.PostgreSQL.lock_and_look")
-    flagged = {"delivery_info": {"redelivered": True}}
     assert deliver(transactional, "key", **flagged) == ("SUCCESS", "effect")
 
 

@@ -162,11 +162,11 @@ def between(monkeypatch):
     def between(act):
         look, looks = PostgreSQL.lock_and_look, []
 
-        def act_before_the_second(self, key):
+        def act_before_the_second(self, key, **options):
             looks.append(key)
             if len(looks) == 2:
                 act()
-            return look(self, key)
+            return look(self, key, **options)
 
         monkeypatch.setattr(PostgreSQL, "lock_and_look", act_before_the_second)
 

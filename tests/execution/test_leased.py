@@ -25,6 +25,7 @@ from idempotency.exceptions import (
     LeaseLost,
     ResultNotStorable,
 )
+from idempotency.keys import Key
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Reason
 from idempotency.parking import park
 from idempotency.resolution import resolve
@@ -290,8 +291,8 @@ def test_a_claim_that_lapsed_after_its_effect_began_is_a_doubt():
 def test_a_lease_renewed_since_it_was_seen_is_no_doubt(monkeypatch):
     look, gate = PostgreSQL.lock_and_look, Gate()
 
-    def renewed_after_the_look(storage, key):
-        result = look(storage, key)
+    def renewed_after_the_look(storage, key, **options):
+        result = look(storage, key, **options)
         monkeypatch.setattr(PostgreSQL, "lock_and_look", look)
         with connect(database_url(), autocommit=True) as holder:
             holder.execute(
@@ -332,8 +333,8 @@ def test_a_record_that_has_changed_since_it_was_seen_is_not_claimed(before, no_l
             once(lambda: fail(KeyError), REFUSALS)
     look, seen, running = PostgreSQL.lock_and_look, Gate(), Gate()
 
-    def slow_look(storage, key):
-        result = look(storage, key)
+    def slow_look(storage, key, **options):
+        result = look(storage, key, **options)
         if threading.current_thread() is not threading.main_thread():
             monkeypatch.setattr(PostgreSQL, "lock_and_look", look)
             seen.pass_()
@@ -646,25 +647,32 @@ def test_claims_are_flushed_whatever_the_session_says():
 
 def test_in_the_middle_of_a_rotation_a_claim_sees_the_other_deploy_s(monkeypatch):
     """Under REPEATABLE READ its snapshot would be older than the lock."""
-    flush = PostgreSQL.flush_at_commit
+    gate, numbers = 4711, Key.lock_numbers
 
-    def old_deploy():
-        with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["old"]}):
-            return once()
+    def waits_first(key):
+        # The statement has its snapshot before it comes to this, and to the locks behind it.
+        wait, *rest = numbers.__get__(key)
+        return (f"{wait}) AND (SELECT pg_advisory_lock_shared({gate}) IS NOT NULL", *rest)
 
-    def flush_then_wait(storage):
-        flush(storage)
-        monkeypatch.setattr(PostgreSQL, "flush_at_commit", flush)
-        with Thread(old_deploy) as other:
-            assert other.result().replayed is False
+    def new_deploy():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+            )
+        return once()
 
-    with connection.cursor() as cursor:
-        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    monkeypatch.setattr(PostgreSQL, "flush_at_commit", flush_then_wait)
-    with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["new", "old"]}):
-        assert once().replayed is True
+    with connect(database_url(), autocommit=True) as holder:
+        holder.execute("SELECT pg_advisory_lock(%s)", [gate])
+        with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["new", "old"]}):
+            monkeypatch.setattr(Key, "lock_numbers", property(waits_first))
+            with Thread(new_deploy) as other:
+                wait_until(waits_for_a_lock, "the claim to wait, its snapshot taken")
+                monkeypatch.undo()
+                with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["old"]}):
+                    assert once().replayed is False
+                holder.execute("SELECT pg_advisory_unlock_all()")
+                assert other.result().replayed is True
     assert effects() == 1
-    connection.close()
 
 
 @pytest.mark.django_db(transaction=False)

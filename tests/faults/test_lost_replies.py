@@ -207,8 +207,8 @@ def test_a_commit_still_in_progress_is_neither_success_nor_failure(
     looks = []
     original = PostgreSQL.lock_and_look
 
-    def counted(storage, key):
-        look = original(storage, key)
+    def counted(storage, key, **options):
+        look = original(storage, key, **options)
         looks.append(look.locked)
         return look
 

@@ -74,7 +74,7 @@ def test_each_message_to_the_server_is_a_point(act, proxy, monkeypatch):
     # The stage itself looks into the server through the same proxy.
     first_words = [message.split()[0] for message in seen if "pg_blocking_pids" not in message]
     assert [message.split()[0] for message in sent] == first_words
-    assert len(first_words) >= 4
+    assert len(first_words) >= 3
 
 
 @pytest.mark.parametrize(

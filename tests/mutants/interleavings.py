@@ -61,13 +61,6 @@ MUTANTS = [
         _among("hold"),
     ),
     Mutant(
-        "interleaved: lock and look in one snapshot",
-        "leased.py",
-        "self.storage.read_committed()",
-        "pass",
-        _among("hold-in-a-rotation-repeatable-read"),
-    ),
-    Mutant(
         "interleaved: put in doubt what has been settled since",
         "storage/base.py",
         "return self.records.as_seen(seen).put_in_doubt()",

@@ -168,10 +168,10 @@ MUTANTS = [
         "leased.py",
         "        self.storage.refuse_foreign_transaction()\n        try:\n"
         "            with self.storage.transaction(joined=self.storage.in_test_case):\n"
-        "                if not self",
+        "                look =",
         "        try:\n"
         "            with self.storage.transaction(joined=True):\n"
-        "                if not self",
+        "                look =",
         f"{EXAMPLES} -k is_refused",
     ),
     Mutant(

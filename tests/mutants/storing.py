@@ -261,8 +261,8 @@ MUTANTS = [
     Mutant(
         "claim on a snapshot older than the lock",
         "storage/postgresql.py",
-        'self._send("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")',
-        "pass",
+        "settings = [READ_COMMITTED] * read_committed + ",
+        "settings = ",
         f"{LEASED} -k rotation",
     ),
 ]

@@ -1,0 +1,243 @@
+"""What a call costs the database: numbers that repeat exactly, on any machine."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from psycopg import IsolationLevel, connect
+from psycopg.conninfo import conninfo_to_dict
+
+from idempotency import Leased, OnDoubt, Transactional
+from idempotency.attempts import Delivery
+from idempotency.calls import Call
+from idempotency.exceptions import AlreadyRunning
+from idempotency.execution import run
+from idempotency.keys import digest
+from idempotency.models import IdempotencyRecord
+from idempotency.storage import postgresql
+from tests.execution.bodies import Gate
+from tests.harness.processes import database_url
+from tests.harness.proxy import Proxy
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TIMES = 10
+HOLD = Leased(on_doubt=OnDoubt.HOLD)
+RESULT = {"ok": True, "order": 12345678}  # 31 bytes of JSON
+TASK_ID = "4b5ca92b-a9cb-4c9a-8f27-3ba1c4a2e3a8"
+SCOPE = "shop.tasks.confirm"
+
+
+def insert(key: str) -> dict[str, Any]:
+    """A body of one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO jobs_effect (key, note, pid, created_at) VALUES (%s, '', 1, now())", [key]
+        )
+    return RESULT
+
+
+def bare(key: str) -> None:
+    """What a body costs without us."""
+    with transaction.atomic():
+        insert(key)
+
+
+class Message(Delivery):
+    task_id = TASK_ID
+
+    def __init__(self, *, repeated: bool) -> None:
+        self.repeated = repeated
+
+
+def once(
+    key: str,
+    body: Callable[[str], Any] = insert,
+    *,
+    policy: Transactional | Leased = Transactional(),  # noqa: B008 frozen
+    flagged: bool = False,
+    fingerprint: object = 0,
+) -> Any:
+    return run(
+        Call(
+            function=lambda: body(key),
+            key=digest(key, scope=SCOPE, fingerprint=fingerprint),
+            policy=policy,
+            delivery=Message(repeated=flagged),
+        )
+    ).result
+
+
+@pytest.fixture
+def trips(proxy: Proxy) -> Iterator[Callable[[Callable[[str], Any]], float]]:
+    """How many round trips a call takes: ``trips(call)``, which calls it with several keys."""
+    own = dict(connection.settings_dict)
+    connection.close()
+    through = conninfo_to_dict(proxy.url)
+    connection.settings_dict |= {"HOST": through["host"], "PORT": through["port"]}
+    connection.ensure_connection()
+
+    def count(call: Callable[[str], Any]) -> float:
+        before = proxy.round_trips
+        for number in range(TIMES):
+            call(f"key {number}")
+        return (proxy.round_trips - before) / TIMES
+
+    yield count
+    connection.close()
+    connection.settings_dict |= {"HOST": own["HOST"], "PORT": own["PORT"]}
+
+
+def query(sql: str, *parameters: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchone()
+
+
+@pytest.fixture
+def merged() -> bool:
+    """Whether this psycopg lets BEGIN travel with a statement; else it is one trip more."""
+    connection.ensure_connection()
+    return postgresql._merges_begin(connection.connection)
+
+
+def test_the_psycopg_of_today_lets_begin_travel(merged):
+    assert merged == ("TEST_PLAIN_BEGIN" not in os.environ)
+
+
+def test_a_psycopg_without_the_private_name_costs_a_round_trip_and_says_so(
+    trips, monkeypatch, caplog
+):
+    monkeypatch.setattr(postgresql, "AUTOCOMMIT", "_of_another_psycopg")
+    postgresql._say_once_that_begin_goes_alone.cache_clear()
+    assert trips(once) == 4
+    [said] = caplog.messages
+    assert "BEGIN goes alone" in said
+
+
+def test_a_transaction_keeps_the_isolation_level_that_the_connection_is_given():
+    connection.ensure_connection()
+    connection.connection.isolation_level = IsolationLevel.SERIALIZABLE
+    assert once("key", lambda key: query("SHOW transaction_isolation")) == ["serializable"]
+    connection.close()
+
+
+# -- round trips ---------------------------------------------------------------------------------
+
+
+def test_a_first_execution_takes_no_round_trip_more_than_the_bare_transaction(trips, merged):
+    assert trips(bare) == 3
+    assert trips(once) == 4 - merged
+
+
+def test_a_delivery_whose_key_is_busy_takes_two_and_a_flagged_one_takes_one(trips, merged):
+    """One that was deferred before is flagged by that."""
+
+    def refused(*, flagged: bool) -> None:
+        with pytest.raises(AlreadyRunning):
+            once("busy", flagged=flagged)
+
+    gate = Gate()
+    with gate.held(lambda: once("busy", lambda key: gate.pass_())):
+        assert trips(lambda key: refused(flagged=False)) == 3 - merged
+        assert trips(lambda key: refused(flagged=True)) == 1
+
+
+def test_a_leased_execution_takes_six_round_trips(trips, merged):
+    """Look, claim, COMMIT; then the settlement in a transaction of Django's own."""
+    assert trips(lambda key: once(key, lambda key: RESULT, policy=HOLD)) == 7 - merged
+
+
+# -- WAL, transaction ids and space --------------------------------------------------------------
+
+
+# By who wrote a row of ours: other tests write to the same server, at the same time.
+WRITTEN = """
+SELECT coalesce(sum(record_length - fpi_length), 0)::int,
+       count(*) FILTER (WHERE record_type = 'COMMIT')
+  FROM pg_get_wal_records_info(%s, pg_current_wal_insert_lsn())
+ WHERE xid IN (SELECT xmin FROM jobs_effect UNION SELECT xmin FROM idempotency_record)
+   AND xid::text::bigint >= %s
+"""
+
+
+@pytest.fixture
+def wal() -> Iterator[Callable[[Callable[[], Any]], tuple[int, int]]]:
+    """What the transactions of a call wrote: bytes without images of whole pages, and commits."""
+    with connect(database_url(), autocommit=True) as observer:
+        observer.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+
+        def written(call: Callable[[], Any]) -> tuple[int, int]:
+            [(before, first)] = observer.execute(
+                "SELECT pg_current_wal_insert_lsn(), pg_snapshot_xmax(pg_current_snapshot())"
+            )
+            call()
+            [(size, commits)] = observer.execute(WRITTEN, [before, int(first)])
+            return size, commits
+
+        yield written
+
+
+def test_a_first_execution_adds_at_most_380_bytes_of_wal_and_no_commit(wal):
+    once("so that the tables and indexes have their first pages")
+    size, commits = wal(lambda: bare("bare"))
+    assert commits == 1
+    size_once, commits_once = wal(lambda: once("key"))
+    assert commits_once == 1
+    assert size_once - size <= 380, "with a fingerprint, and a scope of 18 letters"
+
+
+def test_no_transaction_id_is_held_while_the_body_computes():
+    pid = query("SELECT pg_backend_pid()")
+
+    def body(key: str) -> list[Any]:
+        with connect(database_url()) as observer:
+            return list(
+                observer.execute(
+                    "SELECT backend_xid::text, backend_xmin::text FROM pg_stat_activity"
+                    " WHERE pid = %s",
+                    pid,
+                ).fetchone()
+            )
+
+    assert once("key", body) == [None, None]
+
+
+def test_an_execution_leaves_no_dead_row():
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
+    for number in range(TIMES):
+        once(f"key {number}")
+    assert query("SELECT tuple_count, dead_tuple_count FROM pgstattuple('idempotency_record')") == (
+        TIMES,
+        0,
+    )
+
+
+MORE = """
+WITH made AS (
+    INSERT INTO idempotency_record
+           (key_hash, scope, fingerprint, task_id, result, state, attempt, generation,
+            created_at, settled_at, expires_at)
+    SELECT gen_random_uuid(), scope, fingerprint, gen_random_uuid()::text, result, state,
+           attempt, generation, created_at, settled_at, expires_at
+      FROM idempotency_record, generate_series(1, %s)
+    RETURNING 1
+) SELECT count(*) FROM made
+"""
+
+
+@pytest.mark.parametrize(("fingerprint", "most"), [(None, 280), (0, 295)])
+def test_a_record_takes_at_most_280_bytes_with_its_indexes(fingerprint, most):
+    """And a fingerprint 16 more, less what a page has left. Two samples that agree say what a
+    million takes: the pages of table and indexes fill alike."""
+    once("key", fingerprint=fingerprint)
+    sizes = []
+    for number in (20_000, 1):
+        query(MORE, number)
+        rows = IdempotencyRecord.objects.count()
+        sizes.append(query("SELECT pg_total_relation_size('idempotency_record')")[0] / rows)
+    assert max(sizes) <= most
+    assert min(sizes) > 0.95 * max(sizes)
