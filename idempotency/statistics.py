@@ -345,8 +345,9 @@ def redelivery_rates(*, since: timedelta | datetime, using: str | None = None) -
     """How often a duplicate came, for each scope that had a delivery, by scope.
 
     Not seen, so that the true number is larger: a first delivery that died without a trace (the
-    one after it looks like the first), a duplicate inside of another call's transaction, and a
-    duplicate outside of Celery that was refused because its key was busy.
+    one after it looks like the first), what a process has not written down yet (a second at most,
+    which a killed one has lost), a duplicate inside of another call's transaction, and a duplicate
+    outside of Celery that was refused because its key was busy.
 
     It counts one by one, and reads both tables to their end: for a report, not for a page.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core import mail
 from django.db import connection
 
 from idempotency import signals
@@ -114,6 +115,17 @@ def call(
     yield start
     for process in calls:
         process.kill()
+
+
+@pytest.fixture
+def gathering(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As outside of tests: duplicates and deferrals are written a moment later, by a thread."""
+    from idempotency import events  # it needs the app
+
+    monkeypatch.delattr(mail, "outbox")
+    yield
+    events.write_at_end()
+    events._gathered.begin_anew()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from celery import Task
 from celery._state import get_current_task
 from celery.app import app_or_default
 from celery.exceptions import Ignore, Reject, Retry, TaskPredicate
+from celery.signals import worker_process_shutdown
 from django.db import DatabaseError, InterfaceError
 from kombu.exceptions import EncodeError
 from kombu.serialization import dumps, loads
@@ -258,6 +259,12 @@ class CeleryBroker:
 def load_tasks() -> None:
     """Import the modules with the current application's tasks, as a worker does when it starts."""
     app_or_default().loader.import_default_modules()
+
+
+@worker_process_shutdown.connect
+def write_at_end(**_: Any) -> None:
+    """The child of a pool ends by ``os._exit()``, which asks nobody."""
+    events.write_at_end()
 
 
 delivery_finders.append(find_delivery)

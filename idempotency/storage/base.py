@@ -36,6 +36,9 @@ TABLES = tuple(
 class Storage(ABC):
     """Records behind one database alias, on the connection of this thread."""
 
+    #: Whether another connection may write while a transaction of ours is open.
+    has_other_writers = True
+
     def __init__(self, using: str) -> None:
         self.using = using
 

@@ -34,6 +34,8 @@ class SQLite(Storage):
     """Who has begun is the only one who writes: no other attempt of any key runs meanwhile, unless
     under a lease. Its ``COMMIT`` is as durable as the pragma ``synchronous`` makes it."""
 
+    has_other_writers = False
+
     def in_utc(self, at: datetime) -> datetime:
         # Without USE_TZ too, SQLite's clock is in UTC. (sqlite.org/lang_datefunc.html, 'now')
         return at.replace(tzinfo=UTC) if is_naive(at) else super().in_utc(at)

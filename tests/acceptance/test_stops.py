@@ -6,7 +6,7 @@ import celery
 import pytest
 
 from idempotency.maintenance import sweep
-from idempotency.models import IdempotencyRecord, ParkedMessage
+from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind, ParkedMessage
 from project.celery import app
 from tests.harness.waiting import wait_until
 from tests.harness.workers import kill_child
@@ -218,8 +218,7 @@ GEVENT = pytest.param(
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo", GEVENT])
 def test_duplicates_and_chains_keep_their_promise_in_every_pool(pool, worker, queue, gates):
-    for _ in range(2):
-        worker(pool=pool, concurrency=2)
+    workers = [worker(pool=pool, concurrency=2, TEST_GATHER_FOR=3600) for _ in range(2)]
     held = queue.send(leased.s("held"))
     jobs = [queue.send(transactional.s("key", "value") | next_step.s("key")) for _ in range(4)]
     for job in jobs:
@@ -227,3 +226,7 @@ def test_duplicates_and_chains_keep_their_promise_in_every_pool(pool, worker, qu
     assert held.get(timeout=60) is None
     queue.wait_empty()
     assert (effects("key"), effects("key", "next step"), effects("held", "settled")) == (1, 1, 1)
+    for each in workers:
+        each.stop()
+    # Of each step, three: whoever ends in order writes what it has gathered.
+    assert IdempotencyEvent.objects.filter(kind=Kind.DUPLICATE).count() == 6

@@ -1,5 +1,6 @@
 """One delivery at a time through Celery's own tracer, with a real broker behind it."""
 
+import os
 import re
 import time
 import uuid
@@ -7,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
-from celery.signals import before_task_publish
+from celery.signals import before_task_publish, worker_process_shutdown
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -107,6 +108,15 @@ def test_a_flagged_duplicate_is_answered_without_a_transaction(flagged, deliver,
     deliver(transactional, "key")
     monkeypatch.delattr("idempotency.storage.postgresql.PostgreSQL.lock_and_look")
     assert deliver(transactional, "key", **flagged) == ("SUCCESS", "effect")
+
+
+def test_a_child_of_a_pool_writes_its_duplicates_before_it_ends(gathering, deliver, monkeypatch):
+    monkeypatch.setattr("idempotency.events.GATHER_FOR", 3600)
+    for _ in range(2):
+        deliver(transactional, "key")
+    assert kinds() == []
+    worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+    assert kinds() == ["duplicate"]
 
 
 # -- busy ----------------------------------------------------------------------------------------

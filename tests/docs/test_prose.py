@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from celery.app.defaults import NAMESPACES, flatten
 
-from idempotency import execution, leased
+from idempotency import events, execution, leased
 from idempotency.calls import TRIES
 from idempotency.conf import DEFAULTS
 from idempotency.contrib import celery
@@ -29,6 +29,9 @@ PAGES = sorted(DOCS.rglob("*.md"))
         ("explanation/guarantees.md", "to half a minute", celery.LONGEST_DEFERRAL == 30),
         ("explanation/guarantees.md", "up to three times", TRIES == 3),
         ("explanation/algorithm.md", "at most three times", TRIES == 3),
+        ("how-to/watch-and-log.md", "for one second", events.GATHER_FOR == 1.0),
+        ("how-to/watch-and-log.md", "for up to one second", events.PATIENCE == 1.0),
+        ("how-to/watch-and-log.md", "at most 10 a minute", events.PER_MINUTE == 10),
     ],
 )
 def test_a_figure_in_the_text_is_the_one_in_the_code(page, said, is_so):

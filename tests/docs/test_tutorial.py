@@ -99,6 +99,11 @@ def commands(console: str) -> Iterator[tuple[str, str]]:
         yield command, printed
 
 
+def is_as_printed(said: str, printed: str) -> bool:
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(printed, said, flags)
+
+
 def test_the_tutorial_does_what_it_says(shell, checkout):
     for step in STEPS.finditer(TEXT):
         if step["console"] is None:
@@ -107,8 +112,9 @@ def test_the_tutorial_does_what_it_says(shell, checkout):
             continue
         for command, printed in commands(step["console"]):
             said = shell.run(command)
-            flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            assert doctest.OutputChecker().check_output(printed, said, flags), (
+            if "idempotency_show" in command and not is_as_printed(said, printed):
+                said = shell.run(command)  # the event of a duplicate is written within a second
+            assert is_as_printed(said, printed), (
                 f"$ {command}\n{said}\nThe tutorial says:\n{printed}"
             )
     assert sorted(path.name for path in checkout.iterdir()) == [

@@ -9,13 +9,13 @@ from django.db import connection, transaction
 from psycopg import IsolationLevel, connect
 from psycopg.conninfo import conninfo_to_dict
 
-from idempotency import Leased, OnDoubt, Transactional
+from idempotency import Leased, OnDoubt, Transactional, events
 from idempotency.attempts import Delivery
 from idempotency.calls import Call
 from idempotency.exceptions import AlreadyRunning
 from idempotency.execution import run
 from idempotency.keys import digest
-from idempotency.models import IdempotencyRecord
+from idempotency.models import IdempotencyRecord, Kind
 from idempotency.storage import postgresql
 from tests.execution.bodies import Gate
 from tests.harness.processes import database_url
@@ -68,6 +68,12 @@ def once(
             delivery=Message(repeated=flagged),
         )
     ).result
+
+
+@pytest.fixture
+def late(gathering: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that writes events takes no part in a call."""
+    monkeypatch.setattr(events, "GATHER_FOR", 3600)
 
 
 @pytest.fixture
@@ -132,17 +138,30 @@ def test_a_first_execution_takes_no_round_trip_more_than_the_bare_transaction(tr
     assert trips(once) == 4 - merged
 
 
-def test_a_delivery_whose_key_is_busy_takes_two_and_a_flagged_one_takes_one(trips, merged):
-    """One that was deferred before is flagged by that."""
+def test_a_duplicate_takes_two_round_trips_and_a_flagged_one_takes_one(trips, merged, late):
+    trips(once)
+    assert trips(once) == 3 - merged
+    assert trips(lambda key: once(key, flagged=True)) == 1
 
-    def refused(*, flagged: bool) -> None:
+
+def test_a_delivery_whose_key_is_busy_takes_two_and_a_flagged_one_takes_one(trips, merged, late):
+    """One that was deferred before is flagged by that. Its event costs it nothing."""
+
+    def deferred(*, flagged: bool) -> None:
         with pytest.raises(AlreadyRunning):
             once("busy", flagged=flagged)
+        about = events.told(
+            using="default",
+            key_hash=digest("busy", scope=SCOPE).hashes[0],
+            scope=SCOPE,
+            task_id=TASK_ID,
+        )
+        events.announce(Kind.DEFERRED, about)
 
     gate = Gate()
     with gate.held(lambda: once("busy", lambda key: gate.pass_())):
-        assert trips(lambda key: refused(flagged=False)) == 3 - merged
-        assert trips(lambda key: refused(flagged=True)) == 1
+        assert trips(lambda key: deferred(flagged=False)) == 3 - merged
+        assert trips(lambda key: deferred(flagged=True)) == 1
 
 
 def test_a_leased_execution_takes_six_round_trips(trips, merged):
@@ -214,6 +233,23 @@ def test_an_execution_leaves_no_dead_row():
         TIMES,
         0,
     )
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+@pytest.mark.parametrize("policy", [Transactional(), HOLD], ids=["transactional", "leased"])
+def test_a_duplicate_writes_no_wal(policy, flagged, late):
+    """Counted by the server for this session alone."""
+    spent = "SELECT wal_records, wal_bytes FROM pg_stat_get_backend_wal(pg_backend_pid())"
+    for number in range(TIMES):
+        once(f"key {number}", policy=policy)
+    with connection.cursor() as cursor:  # who reads a row first may write down that it is committed
+        cursor.execute("VACUUM idempotency_record")
+    query("SELECT pg_stat_force_next_flush()::text")
+    before = query(spent)
+    for number in range(TIMES):
+        once(f"key {number}", policy=policy, flagged=flagged)
+    query("SELECT pg_stat_force_next_flush()::text")
+    assert query(spent) == before
 
 
 MORE = """

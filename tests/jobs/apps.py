@@ -13,6 +13,10 @@ class JobsConfig(AppConfig):
             from idempotency.contrib import prometheus  # `make bare` has no library for it
 
             prometheus.connect()
+        if "TEST_GATHER_FOR" in os.environ:
+            from idempotency import events
+
+            events.GATHER_FOR = float(os.environ["TEST_GATHER_FOR"])
         if "TEST_PLAIN_BEGIN" in os.environ:  # see tests/harness/plain_begin.py
             from idempotency.storage import postgresql
 

@@ -12,7 +12,7 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections
 
-from idempotency import execute
+from idempotency import events, execute
 from project.celery import app
 from tests.harness.gates import reach
 from tests.harness.waiting import wait_until
@@ -33,6 +33,22 @@ def outcome(function: Callable[..., Any], *arguments: Any) -> list[Any]:
 def run(task: str, key: str) -> list[Any]:
     """Run a task's body here and now."""
     return outcome(getattr(tasks, task), key)
+
+
+def run_twice_and_in_a_fork(key: str) -> None:
+    """Two duplicates: one in this process, one in its fork, which ends first."""
+    events.GATHER_FOR = 3600
+    for _ in range(2):
+        run("transactional", key)
+    connections.close_all()
+    child = fork.Process(target=_run_and_write, args=(key,))
+    child.start()
+    child.join()
+
+
+def _run_and_write(key: str) -> None:
+    run("transactional", key)
+    events.write_at_end()
 
 
 def run_until_soft_time_limit(task: str, key: str) -> list[Any]:

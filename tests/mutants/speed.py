@@ -3,6 +3,7 @@
 from tests.mutants import Mutant
 
 COUNTS = "tests/execution/test_counts.py"
+GATHERING = "tests/execution/test_gathering.py"
 TRANSACTIONAL = "tests/execution/test_transactional.py"
 
 MUTANTS = [
@@ -61,5 +62,82 @@ MUTANTS = [
         "self.redelivered or request.retries or deferred",
         "self.redelivered or request.retries",
         "tests/contrib/test_celery.py -k flagged_duplicate",
+    ),
+    Mutant(
+        "cost: write each duplicate at once",
+        "events.py",
+        "GATHERED = frozenset({Kind.DUPLICATE, Kind.DEFERRED})",
+        "GATHERED = frozenset()",
+        f"{COUNTS} -k writes_no_wal",
+    ),
+    Mutant(
+        "cost: gather what failed, too",
+        "events.py",
+        "GATHERED = frozenset({Kind.DUPLICATE, Kind.DEFERRED})",
+        "GATHERED = SAMPLED",
+        f"{GATHERING} -k waits_for_its_event",
+    ),
+    Mutant(
+        "cost: gather in a test, too",
+        "events.py",
+        'if hasattr(mail, "outbox"):',
+        "if False:",
+        f"{GATHERING} -k without_one",
+    ),
+    Mutant(
+        "cost: gather in the transaction of a test case, too",
+        "events.py",
+        "return storage.has_other_writers and not storage.connection.in_atomic_block",
+        "return storage.has_other_writers",
+        f"{GATHERING} -k inside_django_s",
+    ),
+    Mutant(
+        "cost: tell of a duplicate the time at which it was written",
+        "events.py",
+        "if self.since is not None:",
+        "if False:",
+        f"{GATHERING} -k has_the_time",
+    ),
+    Mutant(
+        "cost: leave the connection open by which events were written",
+        "events.py",
+        "                connections.close_all()",
+        "                pass",
+        f"{GATHERING} -k left_open",
+    ),
+    Mutant(
+        "cost: lose at the end what was gathered",
+        "events.py",
+        "@atexit.register\n",
+        "",
+        f"{GATHERING} -k so_does_a_fork",
+    ),
+    Mutant(
+        "cost: let a fork write what its parent has gathered",
+        "events.py",
+        "os.register_at_fork(after_in_child=_gathered.begin_anew)",
+        "pass",
+        f"{GATHERING} -k so_does_a_fork",
+    ),
+    Mutant(
+        "cost: fail a duplicate for want of a thread",
+        "events.py",
+        "except RuntimeError:",
+        "except KeyError:",
+        f"{GATHERING} -k without_a_thread",
+    ),
+    Mutant(
+        "cost: gather without end while the server takes nothing",
+        "events.py",
+        "len(self._log) < GATHER_MOST and ",
+        "",
+        f"{GATHERING} -k fill_the_memory",
+    ),
+    Mutant(
+        "cost: let a child of the pool end with what it has gathered",
+        "contrib/celery.py",
+        "    events.write_at_end()",
+        "    pass",
+        "tests/contrib/test_celery.py -k child_of_a_pool",
     ),
 ]

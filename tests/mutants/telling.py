@@ -68,9 +68,9 @@ MUTANTS = [
     Mutant(
         "tell of a storm only what is written down",
         "events.py",
-        "    tell(SIGNALS[kind], about)\n    storage",
-        "    if kind in SAMPLED and not _is_rare(kind, about):\n        return\n"
-        "    tell(SIGNALS[kind], about)\n    storage",
+        "    tell(SIGNALS[kind], about)\n    if kind",
+        "    if not _rare([Event(kind, about)], about['using']):\n        return\n"
+        "    tell(SIGNALS[kind], about)\n    if kind",
         f"{SIGNALS} -k storm",
     ),
     Mutant(

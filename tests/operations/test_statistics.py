@@ -9,6 +9,7 @@ from idempotency import execute
 from idempotency.events import PER_MINUTE
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
 from idempotency.statistics import Rate, redelivery_rates, traffic
+from tests.harness.waiting import wait_until
 from tests.harness.workers import kill_child
 from tests.jobs.tasks import next_step, transactional
 
@@ -30,6 +31,12 @@ def rate():
     return rate
 
 
+def wait_for_duplicates(number):
+    """A worker writes them a moment after it has answered them."""
+    written = IdempotencyEvent.objects.filter(kind="duplicate")
+    wait_until(lambda: written.count() == number, "the worker to write its duplicates")
+
+
 def test_duplicates_of_a_worker_are_counted_by_scope(worker, queue, gates):
     gates.close("publish-next_step")
     worker()
@@ -37,10 +44,13 @@ def test_duplicates_of_a_worker_are_counted_by_scope(worker, queue, gates):
         queue.send(transactional.s(key))
     result = queue.send(transactional.s("three") | next_step.s("four"))
     # Committed, not acknowledged: the broker delivers it again, and says so.
-    kill_child(*gates.wait_for_arrivals("publish-next_step", seconds=40))
+    child = gates.wait_for_arrivals("publish-next_step", seconds=40)
+    wait_for_duplicates(1)  # which a child that is killed would lose
+    kill_child(*child)
     gates.open("publish-next_step")
     result.get(timeout=40)
     queue.wait_empty()
+    wait_for_duplicates(2)
     assert redelivery_rates(since=HOUR) == [
         Rate(
             scope="tests.jobs.tasks.next_step",
@@ -79,6 +89,7 @@ def test_a_message_that_waited_for_its_key_is_one_duplicate(worker, queue, gates
     gates.open("effect")
     first.get(timeout=40)
     second.get(timeout=40)
+    wait_for_duplicates(1)
     assert (rate().deliveries, rate().duplicates) == (2, 1)
 
 
