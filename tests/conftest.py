@@ -11,7 +11,7 @@ import pytest
 from django.core import mail
 from django.db import connection
 
-from idempotency import signals
+from idempotency import jobs, signals
 from idempotency.logs import LEVELS
 from idempotency.states import TRANSITIONS
 from tests.harness.gates import Gates
@@ -55,6 +55,17 @@ def _unit_tests_use_no_database(request: pytest.FixtureRequest) -> None:
     asks |= {"django_db"} & {mark.name for mark in request.node.iter_markers()}
     if asks and "unit" in request.path.relative_to(Path(__file__).parent).parts:
         pytest.fail(f"A unit test uses no database ({', '.join(asks)}): move it to execution/.")
+
+
+@pytest.fixture(autouse=True)
+def _no_job_of_another_test_on_shards(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a job makes each database one that may hold records; a test may reach but its own."""
+    if "shards" not in request.path.relative_to(Path(__file__).parent).parts:
+        for scope, job in list(jobs.jobs.items()):
+            if callable(job.using):
+                monkeypatch.delitem(jobs.jobs, scope)
 
 
 @pytest.fixture
