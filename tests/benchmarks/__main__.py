@@ -60,9 +60,12 @@ def main() -> int:
         django.setup()
         from django.core.management import call_command
 
+        from tests.benchmarks.gathered import write_gathered
+
         call_command("migrate", verbosity=0, run_syncdb=True)
         for part in given.parts or ["calls"]:
             _measure(part, given)
+        write_gathered()
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import connection
 
 from tests.benchmarks.distance import reached_by
+from tests.benchmarks.gathered import held
 from tests.benchmarks.rounds import NUMBERS, Subject
 from tests.harness.proxy import Proxy
 
@@ -18,9 +19,11 @@ TIMES = 7
 
 # Without the images of whole pages, which depend on the checkpoint and not on the call.
 WAL = """
-SELECT coalesce(sum(record_length - fpi_length), 0)
-  FROM pg_get_wal_records_info(%s, pg_current_wal_insert_lsn())
+SELECT coalesce(sum(record_length - fpi_length) FILTER (WHERE start_lsn < %s), 0)
+  FROM pg_get_wal_records_info(%s, pg_current_wal_flush_lsn())
 """
+# Only what is flushed is told of, and there must be something.
+FLUSHED = "SELECT pg_logical_emit_message(true, 'benchmark', '')::text"
 FLUSHES = "SELECT sum(fsyncs) FROM pg_stat_get_backend_io(pg_backend_pid()) WHERE object = 'wal'"
 
 
@@ -42,7 +45,8 @@ def counts(subjects: tuple[Subject, ...], *, calls: int) -> dict[str, Counts]:
     more = [next(NUMBERS) for _ in range(calls)]
     found = {}
     for subject in subjects:
-        written = [_written(subject.call, batch) for batch in keys]
+        with held():
+            written = [_written(subject.call, batch) for batch in keys]
         wal = median(size for size, _ in written)
         flushes = median(number for _, number in written)
         trips = _round_trips(subject.call, more)
@@ -54,7 +58,9 @@ def _written(call: Callable[[int], Any], numbers: list[int]) -> tuple[float, flo
     [before], [flushed] = ask("SELECT pg_current_wal_insert_lsn()"), _flushes()
     for number in numbers:
         call(number)
-    [after], [size] = _flushes(), ask(WAL, before)
+    [end], [after] = ask("SELECT pg_current_wal_insert_lsn()"), _flushes()
+    ask(FLUSHED)
+    [size] = ask(WAL, end, before)
     return float(size) / len(numbers), float(after - flushed) / len(numbers)
 
 

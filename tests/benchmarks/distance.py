@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from django.db import connection
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.benchmarks.gathered import write_gathered
 from tests.harness.proxy import Proxy
 
 DISTANCE = 0.001
@@ -56,5 +57,6 @@ def reached_by(url: str) -> Iterator[None]:
     try:
         yield
     finally:
+        write_gathered()
         connection.close()
         connection.settings_dict |= {"HOST": own["HOST"], "PORT": own["PORT"]}
