@@ -146,9 +146,9 @@ def test_the_quick_start_absorbs_a_duplicate(tmp_path, wheel, database):
         wait_until(lambda: " ready." in log.read_text(), "the worker to be ready", seconds=60)
         stranger.types(send)
         wait_until(lambda: log.read_text().count(" succeeded in ") == 2, "two ends", seconds=60)
+        [promised] = re.findall(r"`(shop\.tasks\.ship: .*)`", QUICK_START)
+        wait_until(lambda: promised in stranger.types(stats), "the duplicate to be written")
     assert database("SELECT order_id FROM shop_shipment") == [(7,)]
-    [promised] = re.findall(r"`(shop\.tasks\.ship: .*)`", QUICK_START)
-    assert promised in stranger.types(stats)
 
     assert stranger.types(f"python manage.py shell -c '{LOOK_AT_THE_ADMIN}'").endswith("200 True\n")
     where = stranger.types("python -c 'import idempotency; print(idempotency.__file__)'")

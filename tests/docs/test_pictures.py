@@ -1,4 +1,5 @@
-"""The pictures of README and docs: there, described, and small. ``make pictures`` takes them."""
+"""The pictures of README and docs: there, described, and small. ``make pictures`` takes those of
+the admin, ``make bench`` draws those of the figures."""
 
 import re
 
@@ -10,7 +11,7 @@ SHOWN = [
     for page in PAGES
     for told, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text())
 ]
-TAKEN = sorted((ROOT / "docs/_static").glob("*.png"))
+TAKEN = [*(ROOT / "docs/_static").glob("*.png"), *(ROOT / "docs/benchmarks").glob("*.svg")]
 
 
 def test_what_a_page_shows_is_there_and_described():

@@ -132,11 +132,11 @@ def test_what_was_taken_for_dead_and_runs_by_now_is_left_as_it_is(found, monkeyp
     look, looks = PostgreSQL.lock_and_look, []
     with connect(database_url()) as late:
 
-        def look_again(self, key):
+        def look_again(self, key, **asked):
             looks.append(key)
             if len(looks) == 2:
                 late.execute("SELECT pg_advisory_xact_lock(%s)", [number])
-            return look(self, key)
+            return look(self, key, **asked)
 
         monkeypatch.setattr(PostgreSQL, "lock_and_look", look_again)
         with pytest.raises(AlreadyRunning):
