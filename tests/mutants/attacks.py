@@ -41,7 +41,7 @@ MUTANTS = [
         "transactional.py",
         "GRACE = timedelta(seconds=5)",
         "GRACE = timedelta(0)",
-        f"{COMMITS} -k copies_that_come_at_once",
+        "tests/execution/test_deaths.py -k holds_the_key_before",
     ),
     Mutant(
         "attack: purge by what was seen before",
