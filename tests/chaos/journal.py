@@ -94,24 +94,23 @@ class Journal:
 
     def roots_that_wait(self) -> set[str]:
         """The first messages of those from which a message is outstanding."""
-        return {self._root_of[copy] for copy in self.outstanding if copy in self._root_of}
+        return {self._root_of[copy] for copy in self.outstanding}
 
     def units_lost_by_broker(self) -> set[str]:
         """Units of which the broker took a copy and gave it to no worker. When all is calm."""
         never_came = [copy for copy in self.outstanding if not self.delivered[copy]]
         return {self.key_of[copy].rpartition(".")[0] for copy in never_came}
 
-    def _published(self, copy: str, key: str) -> None:
+    def _published(self, copy: str, key: str, root: str) -> None:
         self.published += 1
-        self._know(copy, key)
+        self._know(copy, key, root)
 
     def _delivered(self, copy: str, key: str, root: str, pid: str) -> None:
         self.deliveries += 1
         self.delivered[copy] += 1
         self.running[int(pid)] = key
         self.roots[key].add(root)
-        self._root_of[copy] = root
-        self._know(copy, key)
+        self._know(copy, key, root)
 
     def _ended(self, copy: str, key: str, task: str, state: str, pid: str) -> None:
         self.ends[task, state] += 1
@@ -128,7 +127,8 @@ class Journal:
     def _strike(self, key: str, fault: str, pid: str) -> None:
         self._struck(fault, key, int(pid))
 
-    def _know(self, copy: str, key: str) -> None:
+    def _know(self, copy: str, key: str, root: str) -> None:
+        self._root_of[copy] = root
         if copy not in self.key_of:
             self.key_of[copy] = key
             self.copies[key].append(copy)

@@ -181,7 +181,7 @@ def name_copy(headers: dict[str, Any], **_: Any) -> None:
 def note_publication(headers: dict[str, Any], body: Any, **_: Any) -> None:
     """The broker has taken it."""
     if key := body[1].get("key"):
-        note(PUBLISHED, headers["storm_copy"], key)
+        note(PUBLISHED, headers["storm_copy"], key, headers["root_id"] or headers["id"])
 
 
 @task_prerun.connect

@@ -15,6 +15,9 @@ from project import services
 from tests.chaos import __main__ as chaos
 from tests.chaos import progress
 from tests.chaos.deck import CARDS, cards
+from tests.chaos.journal import Journal
+from tests.chaos.units import Unit
+from tests.chaos.verdict import _cut
 from tests.harness.brokers import RabbitMQ
 from tests.harness.programs import descendants, program, said_until, state_of, wait_gone
 
@@ -119,3 +122,22 @@ def test_one_seed_is_one_order_of_faults_and_a_deck_holds_each():
     drawn = [next(first) for _ in range(2 * CARDS.total())]
     assert drawn == [next(second) for _ in drawn]
     assert {card.fault for card in drawn[: CARDS.total()]} == {card.fault for card in CARDS}
+
+
+def test_a_chain_whose_next_message_the_broker_took_and_lost_is_not_cut_by_us(tmp_path):
+    chain = Unit("chain-1", "chain", ("transactional", "transactional"), 2, True, False)
+    seen = [
+        ("D", "first", "chain-1.0", "root", 1),
+        ("P", "second", "chain-1.1", "root"),
+        ("E", "first", "chain-1.0", "write", "SUCCESS", 1),
+    ]
+
+    def cut(lines):
+        written = "".join("\t".join(map(str, line)) + "\n" for line in lines)
+        (tmp_path / "journal").write_text(written)
+        journal = Journal(tmp_path, lambda *_: None)
+        journal.follow()
+        return _cut([chain], journal)
+
+    assert cut(seen) == []  # published, and given to no worker
+    assert cut([seen[0], seen[2]]) == ["chain-1.1"]  # never published
