@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
 from datetime import timedelta
+from functools import cached_property, partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -104,7 +105,6 @@ class Attempt:
     Attributes:
         number: Counted from 1, over all attempts of the record.
         key_hash: The record's key hash, 32 hex digits.
-        provider_key: The idempotency key to send to a provider.
         connection: The connection whose transaction this attempt owns, or None when leased.
     """
 
@@ -113,6 +113,7 @@ class Attempt:
         *,
         number: int,
         key_hash: UUID,
+        scope: str = "",
         hashes: tuple[UUID, ...] = (),
         generation: int = 1,
         connection: Any = None,
@@ -120,13 +121,19 @@ class Attempt:
     ) -> None:
         self.number = number
         self.key_hash = key_hash.hex
-        self.provider_key = provider_key(key_hash, generation)
+        self._provider_key = partial(provider_key, key_hash, generation)
+        self.scope = scope
         self.hashes = frozenset(hashes)
         self.connection = connection
         self.outer: Attempt | None = None
         #: Set by a joined call that was refused: this transaction must not commit without it.
         self.doomed_by: Exception | None = None
         self._held = held
+
+    @cached_property
+    def provider_key(self) -> UUID:
+        """The idempotency key to send to a provider."""
+        return self._provider_key()
 
     def effect_begins(self) -> None:
         """Mark, durably, that the effect begins now. From here on a death is a doubt.
@@ -192,6 +199,12 @@ def transaction_owner(connection: Any) -> Attempt | None:
     """The innermost attempt that owns the open transaction of ``connection``, or None."""
     attempt = _current.get()
     return next(attempt.within(connection), None) if attempt else None
+
+
+def transactional_attempt() -> Attempt | None:
+    """The attempt whose body runs here, if it owns a transaction."""
+    attempt = _current.get()
+    return None if attempt is None or attempt.connection is None else attempt
 
 
 def is_doomed() -> bool:

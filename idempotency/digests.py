@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from idempotency.canonical import canonical
@@ -28,21 +28,26 @@ class Digest(NamedTuple):
     fingerprint: uuid.UUID | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Key:
     """One intended effect.
 
     Attributes:
         scope: What the key is unique within.
         digests: One per secret: the first signs, all are locked and looked up.
-        readable: The key as JSON-like text for people, at most 200 characters; "…" marks a cut.
+        value: As it was given.
     """
 
     scope: str
     digests: tuple[Digest, ...]
-    readable: str = field(compare=False)
+    value: object = field(default=None, compare=False, repr=False)
 
     @property
+    def readable(self) -> str:
+        """The key as JSON-like text for people, at most 200 characters; "…" marks a cut."""
+        return _readable(self.value)
+
+    @cached_property
     def hashes(self) -> tuple[uuid.UUID, ...]:
         """The hash of the key under each secret."""
         return tuple(digest.key_hash for digest in self.digests)
@@ -114,7 +119,7 @@ def key_of(scope: str, key: Part, compared: Part | None, secrets: Sequence[str |
         Digest(_hash(named, secret), None if printed is None else _hash(printed, secret))
         for secret in (secrets or (None,))
     )
-    return Key(scope, tuple(digests), _readable(key.value))
+    return Key(scope, tuple(digests), key.value)
 
 
 def digest(

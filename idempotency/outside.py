@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
 
-from idempotency.attempts import transaction_owner
+from idempotency.attempts import transaction_owner, transactional_attempt
 from idempotency.events import tell
 
 logger = logging.getLogger("idempotency")
@@ -22,17 +22,11 @@ _hooks_said: set[str] = set()
 _writes_said: set[str] = set()
 
 
-@contextmanager
-def watched(scope: str, using: str) -> Iterator[None]:
-    """Watch a body whose transaction is open on ``using``."""
-    connection = connections[using]
-    before = _hooks(connection)
-    with ExitStack() as watches:
-        if scope not in _writes_said:
-            for there in _others(using):
-                watches.enter_context(there.execute_wrapper(_wrapper(scope, using, there)))
-        yield
-    if _hooks(connection) > before and scope not in _hooks_said:
+def say_hooks(scope: str, hooks: Iterable[Any]) -> None:
+    """Say that a body left these in Django's ``run_on_commit``, unless they are those by which
+    nested calls are told of."""
+    is_other = any(getattr(hook, "func", None) is not tell for _, hook, *_ in hooks)
+    if is_other and scope not in _hooks_said:
         _hooks_said.add(scope)
         logger.warning(
             "The body of %s left an on_commit hook (delay_on_commit() is one). It is no part of "
@@ -43,31 +37,34 @@ def watched(scope: str, using: str) -> Iterator[None]:
         )
 
 
-def _hooks(connection: Any) -> int:
-    """How many there are, without those by which nested calls are told of."""
-    hooks = [hook for _, hook, _ in connection.run_on_commit]
-    return sum(getattr(hook, "func", None) is not tell for hook in hooks)
+@receiver(connection_created, dispatch_uid="idempotency.outside")
+def watch(connection: Any, **_: Any) -> None:
+    """Look at what is written through this connection, where a body has another one: from the
+    opening on, so that no body has to touch the connections of others."""
+    wrappers = connection.execute_wrappers
+    if len(list(connections)) > 1 and say_write not in wrappers:
+        wrappers.insert(0, say_write)  # who adds one for a while takes the last away
 
 
-def _others(using: str) -> Iterator[Any]:
-    for alias in connections.settings:
-        if alias != using:
-            with suppress(ImportError, ImproperlyConfigured):  # no driver, and so no write
-                yield connections[alias]
+def say_write(
+    execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    """Django's ``execute_wrapper`` that says what a body writes through another connection."""
+    attempt = transactional_attempt()
+    there = context["connection"]
+    if attempt is not None and attempt.connection is not there:
+        _say_write(attempt.scope, attempt.connection.alias, str(sql), there)
+    return execute(sql, params, many, context)
 
 
-def _wrapper(scope: str, using: str, there: Any) -> Callable[..., Any]:
-    def wrapper(execute: Callable[..., Any], sql: Any, *rest: Any) -> Any:
-        # A job of ours with a transaction there has a record there, which is its own protection.
-        is_ours = transaction_owner(there) or "idempotency_" in str(sql)
-        if scope not in _writes_said and not is_ours and WRITE.match(str(sql)):
-            _writes_said.add(scope)
-            logger.warning(
-                "The body of %s writes to the database %r, and its record is in %r: what it "
-                "writes there is not committed with the record, and is repeated with the body. "
-                "Write through %r, or pass using=%r.",
-                scope, there.alias, using, using, there.alias,
-            )  # fmt: skip
-        return execute(sql, *rest)
-
-    return wrapper
+def _say_write(scope: str, using: str, sql: str, there: Any) -> None:
+    # A job of ours with a transaction there has a record there, which is its own protection.
+    is_ours = transaction_owner(there) or "idempotency_" in sql
+    if scope not in _writes_said and not is_ours and WRITE.match(sql):
+        _writes_said.add(scope)
+        logger.warning(
+            "The body of %s writes to the database %r, and its record is in %r: what it "
+            "writes there is not committed with the record, and is repeated with the body. "
+            "Write through %r, or pass using=%r.",
+            scope, there.alias, using, using, there.alias,
+        )  # fmt: skip

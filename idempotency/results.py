@@ -54,7 +54,7 @@ def decode(text: str) -> object:
         ResultUnreadable: the text is damaged, or a later version wrote it.
     """
     try:
-        return json.loads(text, object_hook=_restored)
+        return _decoder.decode(text)
     except _DAMAGE as error:
         raise ResultUnreadable(
             f"the stored result cannot be read ({type(error).__name__}): it was damaged, or "
@@ -108,6 +108,8 @@ def _restored(entries: dict[str, Any]) -> object:
         return entries
     return _READERS[entries["__type__"]](entries["__value__"])
 
+
+_decoder = json.JSONDecoder(object_hook=_restored)
 
 # How kombu writes and reads each type (kombu/utils/json.py), bytes apart: kombu writes UTF-8 as
 # text. The first match counts: a datetime is a date as well.

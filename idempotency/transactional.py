@@ -25,7 +25,7 @@ from idempotency.calls import (
 )
 from idempotency.exceptions import AlreadyRunning, BodyCommitted, Exhausted, InDoubt, KeyNested
 from idempotency.models import Kind
-from idempotency.outside import watched
+from idempotency.outside import say_hooks
 from idempotency.querysets import Claim
 from idempotency.signals import Told
 from idempotency.states import State
@@ -212,7 +212,8 @@ class TransactionalRun(Run):
         with self.storage.transaction(joined=joined):
             self.raw = self.storage.connection.connection
             self.look = self.storage.lock_and_look(self.call.key)
-            self.look = replace(self.look, own=self._is_own(self.look))
+            if self._is_own(self.look):
+                self.look = replace(self.look, own=True)
             answer = None if self.look.own else self.judge(self.look)
             self._refuse_unnoted(joined=joined)
             if answer is None:
@@ -224,17 +225,19 @@ class TransactionalRun(Run):
         return Outcome(decoded(text, otherwise=value), replayed=False)  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def _run_body(self, look: Look) -> tuple[object, str | None]:
+        connection = self.storage.connection
         attempt = Attempt(
             number=self._number,
             key_hash=self._key_hash,
+            scope=self.call.key.scope,
             hashes=self.call.key.hashes,
             generation=look.seen.generation if look.seen else 1,
-            connection=self.storage.connection,
+            connection=connection,
         )
+        hooks = len(connection.run_on_commit)
         self.in_body, started = True, time.monotonic()
         try:
-            with watched(self.call.key.scope, self.storage.using):
-                value = run_as(attempt, self.call.function)
+            value = run_as(attempt, self.call.function)
         except Exception as error:
             if attempt.doomed_by not in (None, error):
                 raise attempt.doomed_by from error
@@ -243,6 +246,8 @@ class TransactionalRun(Run):
             self.duration = timedelta(seconds=time.monotonic() - started)
         if attempt.doomed_by is not None:
             raise attempt.doomed_by
+        if len(connection.run_on_commit) > hooks:
+            say_hooks(self.call.key.scope, connection.run_on_commit[hooks:])
         text = self.call.encode(value)
         self.storage.refuse_uncommittable(self.raw)
         return value, text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
@@ -11,7 +13,6 @@ from idempotency.storage.rows import Entry, Look, Seen
 
 __all__ = ["Entry", "Look", "Seen", "Storage", "storage_for"]
 
-# Imported on first use: each needs the driver of its vendor, and no other.
 VENDORS = {
     "postgresql": "idempotency.storage.postgresql.PostgreSQL",
     "sqlite": "idempotency.storage.sqlite.SQLite",
@@ -30,5 +31,11 @@ def storage_for(using: str) -> Storage:
             f"The database {using!r} is {vendor}. Records live on PostgreSQL, and for development "
             "on SQLite: name such a database in IDEMPOTENCY['DATABASE'], or pass using=."
         )
-    storage: Storage = import_string(VENDORS[vendor])(using)
-    return storage
+    return _class_for(vendor)(using)
+
+
+@cache
+def _class_for(vendor: str) -> type[Storage]:
+    """Imported on first use: each needs the driver of its vendor, and no other."""
+    found: type[Storage] = import_string(VENDORS[vendor])
+    return found

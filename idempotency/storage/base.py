@@ -75,7 +75,7 @@ class Storage(ABC):
             return
         if connection.autocommit and not connection.in_atomic_block:
             self._forget_lost_connection()
-        if not connection.in_atomic_block and not connection.get_autocommit():
+        if not connection.in_atomic_block and not self._commits_by_itself():
             raise ManualCommit(
                 f"The connection {self.using!r} is in manual commit mode (AUTOCOMMIT is False), so "
                 "nothing would be committed here. Switch autocommit on."
@@ -86,6 +86,12 @@ class Storage(ABC):
                 "committed or lost with it. Call this outside of atomic() (for a view under "
                 "ATOMIC_REQUESTS: @transaction.non_atomic_requests)."
             )
+
+    def _commits_by_itself(self) -> bool:
+        connection = self.connection
+        if connection.connection is None:
+            return bool(connection.get_autocommit())  # which opens it
+        return bool(connection.autocommit)
 
     def _forget_lost_connection(self) -> None:
         """Somebody has met its loss, and went on. Nothing is open on it any more, and it would
@@ -120,7 +126,7 @@ class Storage(ABC):
         """
         self.refuse_foreign_transaction()
         with self.transaction(joined=self.in_test_case):
-            key = Key("", (Digest(key_hash, None),), "")
+            key = Key("", (Digest(key_hash, None),))
             yield self.lock_and_look(key, read_committed=not self.in_test_case)
 
     def end_leftovers(self) -> None:

@@ -13,14 +13,15 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
 from idempotency.keys import Key
-from idempotency.states import State
 from idempotency.storage.base import TABLES, Storage
-from idempotency.storage.rows import Entry, Look, Seen
+from idempotency.storage.rows import Entry, Look, Row, seen_first
 
 logger = logging.getLogger("idempotency")
 
 #: psycopg's private name for whether it takes itself to be in autocommit.
 AUTOCOMMIT = "_autocommit"
+#: Our name for what we keep on psycopg's connection.
+CURSOR = "_idempotency_cursor"
 
 # Under REPEATABLE READ the snapshot would be older than the lock, and in the middle of a rotation
 # of secrets the unique key alone does not help.
@@ -31,26 +32,14 @@ READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 FLUSHED = """SELECT set_config('synchronous_commit', 'on', true)
  WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"""
 
-# The row that answers most: a failed one stands behind any other under an older secret.
+# Raw columns, judged in Python: each expression here would be parsed and planned for every call,
+# most of which find no row.
+COLUMNS = ", ".join(Row._fields)
 LOOK = """
-SELECT key_hash, fingerprint, state, attempt, generation, claim_id, policy, result,
-       coalesce(claimed_at, created_at), effect_begun_at, lease_expires_at, expires_at,
-       coalesce(repeat_until > clock_timestamp(), true),
-       coalesce(greatest(extract(epoch FROM lease_expires_at - clock_timestamp()), 0), 0)::float8,
-       expires_at <= clock_timestamp(),
-       coalesce(deaths, 0) + (state = 'running')::int,
-       exhausted_at IS NOT NULL
+SELECT {columns}, clock_timestamp()
   FROM idempotency_record
  WHERE key_hash IN ({hashes})
- ORDER BY state = 'failed', id
- LIMIT 1
 """
-
-SEEN = (
-    "key_hash", "fingerprint", "state", "attempt", "generation", "claim_id", "policy", "result",
-    "begun_at", "effect_begun_at", "lease_expires_at", "expires_at", "repeatable", "lease_left",
-    "expired", "deaths", "exhausted",
-)  # fmt: skip
 
 # Written by another transaction than the one of the look, the record has no scope, and no scope
 # is refused: the body has ended that transaction, and what it did may stand already.
@@ -93,11 +82,16 @@ class PostgreSQL(Storage):
     """Raw SQL, sent by psycopg's client cursor: a message can then hold two statements, also when
     Django's own cursors bind on the server."""
 
+    @property
+    def _raw(self) -> Any:
+        """psycopg's connection, opened if there is none."""
+        if self.connection.connection is None:
+            self.connection.ensure_connection()
+        return self.connection.connection
+
     def _send(self, sql: str, parameters: dict[str, Any] | None = None) -> ClientCursor[Any]:
-        self.connection.ensure_connection()
-        cursor = ClientCursor(self.connection.connection)
-        # Without USE_TZ, Django's own loader drops the offset: one hour of the year is ambiguous.
-        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+        """Its answers are there until the next message of this connection."""
+        cursor = _cursor_of(self._raw)
         with self.connection.wrap_database_errors:
             # No literal only because of the key's numbers and hashes.
             return cursor.execute(sql, parameters)  # pyright: ignore[reportArgumentType]
@@ -108,9 +102,8 @@ class PostgreSQL(Storage):
         psycopg sends BEGIN in a message of its own, unless it takes itself to be in autocommit:
         for this one message it does. (psycopg/_connection_base.py: _start_query)
         """
-        self.connection.ensure_connection()
-        raw = self.connection.connection
-        begins = not raw.autocommit and self._status() is TransactionStatus.IDLE
+        raw = self._raw
+        begins = not raw.autocommit and self._status() == TransactionStatus.IDLE
         if begins and _merges_begin(raw):
             statements = ["BEGIN", *statements]
             try:
@@ -124,15 +117,14 @@ class PostgreSQL(Storage):
             cursor.nextset()
         return cursor
 
-    def _status(self) -> TransactionStatus:
-        status: TransactionStatus = self.connection.connection.info.transaction_status
+    def _status(self) -> int:
+        status: int = self.connection.connection.pgconn.transaction_status
         return status
 
     def is_idle(self) -> bool:
-        self.connection.ensure_connection()
         # Interrupted while it switches, Django may not know what psycopg is set to.
-        in_autocommit = bool(self.connection.connection.autocommit)
-        return in_autocommit and self._status() is TransactionStatus.IDLE
+        in_autocommit = bool(self._raw.autocommit)
+        return in_autocommit and self._status() == TransactionStatus.IDLE
 
     def is_broken(self, raw: Any) -> bool:
         return bool(raw.broken)
@@ -171,10 +163,10 @@ class PostgreSQL(Storage):
         )
 
     def _has_ended(self) -> bool:
-        return self._status() is TransactionStatus.IDLE
+        return self._status() == TransactionStatus.IDLE
 
     def _is_aborted(self) -> bool:
-        return self._status() is not TransactionStatus.INTRANS
+        return self._status() != TransactionStatus.INTRANS
 
     def lock_and_look(
         self, key: Key, *, read_committed: bool = False, flushed: bool = False
@@ -202,6 +194,18 @@ class PostgreSQL(Storage):
         self._send("SELECT set_config('lock_timeout', %(limit)s, true)", {"limit": milliseconds})
 
 
+def _cursor_of(raw: Any) -> ClientCursor[Any]:
+    """One for each connection, kept on it and gone with it: to make one takes as long as to send
+    a message by it."""
+    cursor: ClientCursor[Any] | None = vars(raw).get(CURSOR)
+    if cursor is None:
+        cursor = ClientCursor(raw)
+        # Without USE_TZ, Django's own loader drops the offset: one hour of the year is ambiguous.
+        cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
+        setattr(raw, CURSOR, cursor)
+    return cursor
+
+
 def _merges_begin(raw: Any) -> bool:
     """Whether BEGIN may travel with a statement: psycopg has the private name for it, and would
     send BEGIN and nothing more."""
@@ -221,14 +225,19 @@ def _lock_and_look(key: Key) -> str:
     # committed in between stays unseen and the body runs in vain.
     # (PostgreSQL manual, "Transaction Isolation"; 39 of 8000 deliveries in a storm.)
     locks = " AND ".join(f"pg_try_advisory_xact_lock({n})" for n in key.lock_numbers)
-    look = LOOK.format(hashes=", ".join(f"'{key_hash}'" for key_hash in key.hashes))
+    look = LOOK.format(
+        columns=COLUMNS, hashes=", ".join(f"'{key_hash}'" for key_hash in key.hashes)
+    )
     return f"SELECT now(), {locks};{look}"
 
 
 def _looked(cursor: ClientCursor[Any]) -> Look:
     [(begun_at, locked)] = cursor.fetchall()
     cursor.nextset()
-    return Look(begun_at, locked, _seen(cursor.fetchone()))
+    rows = cursor.fetchall()
+    if not rows:
+        return Look(begun_at, locked, None)
+    return Look(begun_at, locked, seen_first((Row(*row[:-1]) for row in rows), now=rows[0][-1]))
 
 
 def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str, Any]]:
@@ -250,14 +259,6 @@ def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str
         "lease_expires_at": seen.lease_expires_at,
         "attempts": 0 if own else 1,
     }
-
-
-def _seen(row: tuple[Any, ...] | None) -> Seen | None:
-    if row is None:
-        return None
-    columns: dict[str, Any] = dict(zip(SEEN, row, strict=True))
-    columns["state"] = State(columns["state"])
-    return Seen(**columns)
 
 
 def _sqlstate(error: BaseException) -> str | None:

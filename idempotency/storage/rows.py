@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from idempotency.keys import Key
@@ -53,6 +54,54 @@ class Seen:
     def is_forgotten(self) -> bool:
         """Settled so long ago that the key is as good as new. A doubt is never forgotten."""
         return self.expired and self.state in (State.SUCCEEDED, State.FAILED)
+
+
+class Row(NamedTuple):
+    """The columns that a look reads."""
+
+    id: int
+    key_hash: UUID
+    fingerprint: UUID | None
+    state: str
+    attempt: int
+    generation: int
+    claim_id: UUID | None
+    policy: str | None
+    result: str | None
+    created_at: datetime
+    claimed_at: datetime | None
+    effect_begun_at: datetime | None
+    repeat_until: datetime | None
+    lease_expires_at: datetime | None
+    expires_at: datetime
+    deaths: int | None
+    exhausted_at: datetime | None
+
+
+def seen_first(found: Iterable[Row], *, now: datetime) -> Seen:
+    """Of records under the secrets of one key, the one that answers most: a failed one stands
+    behind any other under an older secret. ``now`` is the database's."""
+    row = min(found, key=lambda row: (row.state == State.FAILED, row.id))
+    lease_left = (row.lease_expires_at or now) - now
+    return Seen(
+        key_hash=row.key_hash,
+        fingerprint=row.fingerprint,
+        state=State(row.state),
+        attempt=row.attempt,
+        generation=row.generation,
+        claim_id=row.claim_id,
+        policy=row.policy,
+        result=row.result,
+        begun_at=row.claimed_at or row.created_at,
+        effect_begun_at=row.effect_begun_at,
+        lease_expires_at=row.lease_expires_at,
+        expires_at=row.expires_at,
+        repeatable=row.repeat_until is None or row.repeat_until > now,
+        lease_left=max(lease_left.total_seconds(), 0.0),
+        expired=row.expires_at <= now,
+        deaths=(row.deaths or 0) + (row.state == State.RUNNING),
+        exhausted=row.exhausted_at is not None,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,10 @@ from django.utils.dateparse import parse_datetime
 from django.utils.timezone import is_naive, make_aware
 
 from idempotency.keys import Key
-from idempotency.models import IdempotencyRecord
 from idempotency.querysets import Claim, after
 from idempotency.states import State
 from idempotency.storage.base import TABLES, Storage
-from idempotency.storage.rows import Entry, Look, Seen
+from idempotency.storage.rows import Entry, Look, Row, Seen, seen_first
 
 #: A write that changes nothing takes the lock of a writer at once, and waits for it as long as the
 #: connection's ``timeout`` says. Taken after a read, it is refused without waiting.
@@ -102,12 +101,11 @@ class SQLite(Storage):
 
     def _look(self, key: Key) -> tuple[datetime, Seen | None]:
         now = self._now()
-        # The row that answers most: a failed one stands behind any other under an older secret.
-        found = sorted(
-            self.records.filter(key_hash__in=key.hashes),
-            key=lambda record: (record.state == State.FAILED, record.pk),
-        )
-        return now, _seen(found[0], now) if found else None
+        found = [
+            Row(*columns)
+            for columns in self.records.filter(key_hash__in=key.hashes).values_list(*Row._fields)
+        ]
+        return now, seen_first(found, now=now) if found else None
 
     def _now(self) -> datetime:
         """By the clock of ``Now()``, and as naive as the columns are without USE_TZ."""
@@ -149,26 +147,3 @@ class SQLite(Storage):
 
     def hold(self, claim: Claim) -> None:
         self._send(BECOME_WRITER)
-
-
-def _seen(record: IdempotencyRecord, now: datetime) -> Seen:
-    lease_left = (record.lease_expires_at or now) - now
-    return Seen(
-        key_hash=record.key_hash,
-        fingerprint=record.fingerprint,
-        state=State(record.state),
-        attempt=record.attempt,
-        generation=record.generation,
-        claim_id=record.claim_id,
-        policy=record.policy,
-        result=record.result,
-        begun_at=record.claimed_at or record.created_at,
-        effect_begun_at=record.effect_begun_at,
-        lease_expires_at=record.lease_expires_at,
-        expires_at=record.expires_at,
-        repeatable=record.repeat_until is None or record.repeat_until > now,
-        lease_left=max(lease_left.total_seconds(), 0.0),
-        expired=record.expires_at <= now,
-        deaths=(record.deaths or 0) + (record.state == State.RUNNING),
-        exhausted=record.exhausted_at is not None,
-    )

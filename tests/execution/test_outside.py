@@ -1,5 +1,7 @@
 """What a transactional body does outside of its transaction is said, once for each scope."""
 
+from types import SimpleNamespace
+
 import pytest
 from django.db import connections, transaction
 
@@ -19,7 +21,7 @@ def said(monkeypatch, caplog):
         return [
             "hook" if "on_commit hook" in record.getMessage() else "write"
             for record in caplog.records
-            if record.funcName in ("watched", "wrapper")
+            if record.funcName in ("say_hooks", "_say_write")
         ]
 
     return said
@@ -101,13 +103,31 @@ def test_nothing_is_watched_after_the_body_or_in_a_leased_one(said):
     once(int, key="another")
     write()
     assert said() == []
-    assert connections["sqlite"].execute_wrappers == []
 
 
 def test_nothing_is_watched_after_a_body_that_failed(said):
     with pytest.raises(ZeroDivisionError):
         once(lambda: 1 / 0)
-    assert connections["sqlite"].execute_wrappers == []
+    write()
+    assert said() == []
+
+
+def test_a_connection_that_the_body_opens_is_watched_and_each_only_once(said):
+    def body():
+        connections["sqlite"].close()
+        connections["sqlite"].ensure_connection()
+        write()
+
+    once(body)
+    assert said() == ["write"]
+    assert connections["sqlite"].execute_wrappers.count(outside.say_write) == 1
+
+
+def test_where_there_is_one_database_no_statement_is_watched(monkeypatch):
+    watched = SimpleNamespace(execute_wrappers=[])
+    monkeypatch.setattr(outside, "connections", ["default"])
+    outside.watch(watched)
+    assert watched.execute_wrappers == []
 
 
 def test_a_nested_call_of_ours_leaves_no_hook_of_the_body_s(said):
