@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import ContextVar, copy_context
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -121,7 +121,7 @@ class Attempt:
     ) -> None:
         self.number = number
         self.key_hash = key_hash.hex
-        self._provider_key = partial(provider_key, key_hash, generation)
+        self._generation = generation
         self.scope = scope
         self.hashes = frozenset(hashes)
         self.connection = connection
@@ -133,7 +133,7 @@ class Attempt:
     @cached_property
     def provider_key(self) -> UUID:
         """The idempotency key to send to a provider."""
-        return self._provider_key()
+        return provider_key(UUID(self.key_hash), self._generation)
 
     def effect_begins(self) -> None:
         """Mark, durably, that the effect begins now. From here on a death is a doubt.

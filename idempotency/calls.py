@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -72,13 +71,13 @@ class Call:
     #: The arguments by name, for who asks about a doubt.
     arguments: Mapping[str, Any] | None = None
 
-    @cached_property
     def entry(self) -> Entry:
+        options = conf()
         return Entry(
             key=self.key,
-            readable=self.key.readable if conf().STORE_KEY else None,
+            readable=self.key.readable if options.STORE_KEY else None,
             task_id=self.delivery.task_id,
-            retention=conf().RETENTION if self.retention is None else self.retention,
+            retention=options.RETENTION if self.retention is None else self.retention,
         )
 
     @property
@@ -88,12 +87,13 @@ class Call:
 
     def encode(self, value: object) -> str | None:
         """The text that is stored of a result; None when results are not stored."""
-        stored = conf().STORE_RESULT if self.store_result is None else self.store_result
+        options = conf()
+        stored = options.STORE_RESULT if self.store_result is None else self.store_result
         if not stored:
             return None
         name = f"the result of {self.key.scope}"
         try:
-            return results.encode(value, limit=conf().MAX_RESULT_BYTES, name=name)
+            return results.encode(value, limit=options.MAX_RESULT_BYTES, name=name)
         except ResultNotStorable as error:
             text = str(error)
             if not isinstance(self.policy, Leased):  # under a lease the effect stands
@@ -131,7 +131,7 @@ class Run:
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.entry = call.entry
+        self.entry = call.entry()
         self.delivery = call.delivery
         self.storage: Storage = storage_for(call.using or conf().DATABASE)
         #: What this call is about to put in doubt.

@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from idempotency.canonical import canonical
@@ -28,7 +28,7 @@ class Digest(NamedTuple):
     fingerprint: uuid.UUID | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Key:
     """One intended effect.
 
@@ -47,10 +47,10 @@ class Key:
         """The key as JSON-like text for people, at most 200 characters; "…" marks a cut."""
         return _readable(self.value)
 
-    @cached_property
+    @property
     def hashes(self) -> tuple[uuid.UUID, ...]:
         """The hash of the key under each secret."""
-        return tuple(digest.key_hash for digest in self.digests)
+        return tuple([digest.key_hash for digest in self.digests])
 
     @property
     def lock_numbers(self) -> tuple[int, ...]:

@@ -34,18 +34,14 @@ TABLES = tuple(
 
 
 class Storage(ABC):
-    """Records behind one database alias, on the connection of this thread."""
+    """Records behind one database alias, on Django's connection of the thread that makes this."""
 
     #: Whether another connection may write while a transaction of ours is open.
     has_other_writers = True
 
     def __init__(self, using: str) -> None:
         self.using = using
-
-    @cached_property
-    def connection(self) -> Any:
-        """Django's own of the thread that asks first: another thread has a storage of its own."""
-        return connections[self.using]
+        self.connection: Any = connections[using]
 
     @cached_property
     def records(self) -> RecordQuerySet:

@@ -64,8 +64,8 @@ MUTANTS = [
     ),
     Mutant(
         "replay on SQLite what is forgotten",
-        "storage/sqlite.py",
-        "expired=record.expires_at <= now",
+        "storage/rows.py",
+        "expired=row.expires_at <= now",
         "expired=False",
         f"{SQLITE} -k expired",
     ),

@@ -133,15 +133,15 @@ MUTANTS = [
     Mutant(
         "tell of a write by another job of ours",
         "outside.py",
-        'is_ours = transaction_owner(there) or "idempotency_" in str(sql)',
+        'is_ours = transaction_owner(there) or "idempotency_" in sql',
         "is_ours = False",
         f"{OUTSIDE} -k protected_by_its_own_record",
     ),
     Mutant(
         "tell of no write elsewhere",
         "outside.py",
-        "        if alias != using:",
-        "        if False:",
+        "attempt is not None and attempt.connection is not there:",
+        "False:",
         f"{OUTSIDE} -k another_alias",
     ),
     Mutant(
@@ -182,10 +182,31 @@ MUTANTS = [
         f"{SIGNALS} -k 'rolls_back_is_not_told or statement_fails'",
     ),
     Mutant(
+        "tell of no write through a connection that the body opens",
+        "outside.py",
+        '@receiver(connection_created, dispatch_uid="idempotency.outside")\n',
+        "",
+        f"{OUTSIDE} -k another_alias",
+    ),
+    Mutant(
+        "tell of a write twice when its connection was opened twice",
+        "outside.py",
+        " and say_write not in wrappers:",
+        ":",
+        f"{OUTSIDE} -k each_only_once",
+    ),
+    Mutant(
+        "tell what one database is asked",
+        "outside.py",
+        "len(list(connections)) > 1 and ",
+        "",
+        f"{OUTSIDE} -k one_database",
+    ),
+    Mutant(
         "tell of our own hooks as of the body's",
         "outside.py",
-        'sum(getattr(hook, "func", None) is not tell for hook in hooks)',
-        "len(hooks)",
+        'any(getattr(hook, "func", None) is not tell for _, hook, *_ in hooks)',
+        "True",
         f"{OUTSIDE} -k nested_call_of_ours",
     ),
     Mutant(
