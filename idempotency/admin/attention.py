@@ -14,9 +14,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from idempotency.admin.display import LOOKS, Look, grouped, instant
+from idempotency.backlog import Waiting, parked, waiting
 from idempotency.models import Reason
 from idempotency.prospects import spoken
-from idempotency.statistics import Waiting, parked, waiting
 from idempotency.storage.server import held_locks
 
 #: A transactional body that runs for so long is worth a look.

@@ -18,8 +18,9 @@ from django.utils.translation import gettext as _
 from idempotency.admin.attention import attention
 from idempotency.admin.base import ReadOnlyAdminMixin
 from idempotency.admin.display import breakable, grouped
+from idempotency.backlog import due
 from idempotency.prospects import spoken
-from idempotency.statistics import HOUR, Scope, Traffic, due, traffic
+from idempotency.statistics import HOUR, Scope, Traffic, traffic
 
 #: Of a drawing, in its own units: each bar with the gap behind it, and the highest bar.
 STEP, HEIGHT = 10, 40

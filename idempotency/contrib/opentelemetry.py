@@ -14,10 +14,10 @@ from functools import partial
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from idempotency.backlog import due, parked, waiting
 from idempotency.contrib import measures
 from idempotency.contrib.measures import asked, listen, scope_label, seconds
 from idempotency.signals import Told
-from idempotency.statistics import due, parked, waiting
 
 meter = metrics.get_meter("idempotency")
 

@@ -13,10 +13,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from idempotency.backlog import Due, Waiting, due, parked, waiting
 from idempotency.contrib import measures
 from idempotency.contrib.measures import asked, listen, scope_label, seconds
 from idempotency.signals import Told
-from idempotency.statistics import Due, Waiting, due, parked, waiting
 
 LABELS = ("scope", "outcome")
 

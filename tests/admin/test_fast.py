@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from idempotency import jobs, statistics
+from idempotency import backlog, jobs
 from idempotency.admin import base, search
 from idempotency.models import IdempotencyRecord
 from tests.admin.records import event, made, parked
@@ -106,9 +106,9 @@ def month(monkeypatch):
     monkeypatch.setattr(base.BoundedChangeList, "WINDOW", 2_000)
     monkeypatch.setattr(base.BoundedChangeList, "OF_STATE", 100)
     monkeypatch.setattr(search, "NEWEST", 500)
-    monkeypatch.setattr(statistics, "STRETCH", 25)
+    monkeypatch.setattr(backlog, "STRETCH", 25)
     monkeypatch.setattr(search, "OF_STATE", 100)
-    monkeypatch.setattr(statistics, "CAP", 100)
+    monkeypatch.setattr(backlog, "CAP", 100)
     monkeypatch.setattr(base.CappedPaginator, "CAP", 100)
     monkeypatch.setattr(jobs, "all_jobs", lambda: dict.fromkeys(f"shop.{n}" for n in range(7)))
     with connection.cursor() as cursor:

@@ -9,11 +9,11 @@ from django.test import override_settings
 
 from idempotency import execute, jobs
 from idempotency.admin import search
+from idempotency.backlog import parked as parked_messages
+from idempotency.backlog import waiting
 from idempotency.digests import digest
 from idempotency.lookup import hash_range
 from idempotency.models import IdempotencyRecord
-from idempotency.statistics import parked as parked_messages
-from idempotency.statistics import waiting
 from tests.admin.pages import listed, page
 from tests.admin.records import ago, event, made, night, parked
 
@@ -268,7 +268,7 @@ def test_a_quiet_night_is_said_to_be_one(admin_client):
 
 @pytest.mark.parametrize(("state", "word"), [("failed", "failed"), ("in_doubt", "in doubt")])
 def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypatch, state, word):
-    monkeypatch.setattr("idempotency.statistics.CAP", 2)
+    monkeypatch.setattr("idempotency.backlog.CAP", 2)
     for hours in (5, 4, 3, 2):
         made(state, created_at=ago(hours=hours), effect_begun_at=ago(hours=hours))
     shown = " ".join(page(admin_client, "idempotencyrecord_changelist").split())
@@ -277,7 +277,7 @@ def test_a_count_that_is_cut_says_so_and_knows_the_oldest(admin_client, monkeypa
 
 
 def test_each_reason_is_told_however_many_messages_wait_for_another(admin_client, monkeypatch):
-    monkeypatch.setattr("idempotency.statistics.CAP", 2)
+    monkeypatch.setattr("idempotency.backlog.CAP", 2)
     for reason, number in {"in_doubt": 3, "gave_up": 1}.items():
         for _ in range(number):
             parked(made("failed"), reason)
@@ -293,7 +293,7 @@ def test_each_reason_is_told_however_many_messages_wait_for_another(admin_client
 
 
 def test_a_lease_that_has_run_out_is_told_however_many_are_running(admin_client, monkeypatch):
-    monkeypatch.setattr("idempotency.statistics.CAP", 2)
+    monkeypatch.setattr("idempotency.backlog.CAP", 2)
     for _ in range(3):
         made("running")
     made("running", lease_expires_at=ago(minutes=2))
@@ -301,7 +301,7 @@ def test_a_lease_that_has_run_out_is_told_however_many_are_running(admin_client,
 
 
 def test_the_exhausted_are_told_however_many_have_only_failed(admin_client, monkeypatch):
-    monkeypatch.setattr("idempotency.statistics.CAP", 2)
+    monkeypatch.setattr("idempotency.backlog.CAP", 2)
     for _ in range(3):
         made("failed")
     made("failed", exhausted_at=ago(minutes=1))
@@ -311,7 +311,7 @@ def test_the_exhausted_are_told_however_many_have_only_failed(admin_client, monk
 
 
 def test_what_failed_is_counted_behind_all_that_is_exhausted(monkeypatch):
-    monkeypatch.setattr("idempotency.statistics.CAP", 5)
+    monkeypatch.setattr("idempotency.backlog.CAP", 5)
     exhausted = [made("failed", exhausted_at=ago(minutes=1)) for _ in range(4)]
     for _ in range(5):
         made("failed")

@@ -5,7 +5,7 @@ import re
 import pytest
 from django.contrib import admin
 
-from idempotency import statistics
+from idempotency import backlog
 from idempotency.admin import attention, base, display, export, search
 from idempotency.events import PER_MINUTE
 from idempotency.lookup import FEWEST_DIGITS
@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs/how-to/use-the-admin.md").read_text()
     ("said", "is_so"),
     [
         ("open for more than a minute", attention.LONG.total_seconds() == 60),
-        ("A count ends at 10,000", statistics.CAP == 10_000),
+        ("A count ends at 10,000", backlog.CAP == 10_000),
         ("the first 8 or more", FEWEST_DIGITS == 8),
         ("the newest 20,000 records and events", search.NEWEST == 20_000),
         ("the newest 200,000 ids", base.BoundedChangeList.WINDOW == 200_000),

@@ -136,7 +136,7 @@ MUTANTS = [
     ),
     Mutant(
         "operator: say the newest where the oldest waits",
-        "statistics.py",
+        "backlog.py",
         'rows.order_by("id")[: CAP + 1]',
         'rows.order_by("-id")[: CAP + 1]',
         f"{FIND} -k count_that_is_cut",

@@ -11,10 +11,11 @@ from django.core.management import call_command
 from django.db.models import Max
 from django.utils import timezone
 
-from idempotency import execute, statistics
+from idempotency import backlog, execute, statistics
+from idempotency.backlog import due, waiting
 from idempotency.maintenance import purge
 from idempotency.models import IdempotencyEvent, IdempotencyRecord
-from idempotency.statistics import due, traffic, waiting
+from idempotency.statistics import traffic
 from idempotency.storage import tails
 from tests.admin.records import ago, event, made, parked
 
@@ -164,8 +165,8 @@ def test_the_purge_lag_is_that_of_the_purge(using):
 
 
 def test_a_short_retention_in_the_middle_of_a_large_table_is_seen(monkeypatch):
-    monkeypatch.setattr(statistics, "STRETCHES", 4)
-    monkeypatch.setattr(statistics, "STRETCH", 5)
+    monkeypatch.setattr(backlog, "STRETCHES", 4)
+    monkeypatch.setattr(backlog, "STRETCH", 5)
     for number in range(80):
         made(expires_at=ago(days=1 if 30 <= number < 60 else -30))
     told = due("default")
@@ -176,8 +177,8 @@ def test_a_short_retention_in_the_middle_of_a_large_table_is_seen(monkeypatch):
 
 @BOTH
 def test_a_record_that_was_left_behind_does_not_hide_the_others(using, monkeypatch):
-    monkeypatch.setattr(statistics, "STRETCHES", 4)
-    monkeypatch.setattr(statistics, "STRETCH", 5)
+    monkeypatch.setattr(backlog, "STRETCHES", 4)
+    monkeypatch.setattr(backlog, "STRETCH", 5)
     left = {"expires_at": ago(days=370), "exhausted_at": ago(days=400)}
     made("failed", id=1, using=using, **left)
     for number in range(80):

@@ -10,9 +10,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from idempotency.backlog import Due, Waiting, due, parked, waiting
 from idempotency.management.base import DatabaseCommand, moment
 from idempotency.prospects import spoken
-from idempotency.statistics import HOUR, Due, Scope, Traffic, Waiting, due, parked, traffic, waiting
+from idempotency.statistics import HOUR, Scope, Traffic, traffic
 
 #: A hundred years.
 MOST_HOURS = 876_000
