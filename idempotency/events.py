@@ -183,12 +183,15 @@ class _Gathered:
         self._lock, self._ending = threading.Lock(), threading.Event()
         self._log: list[Event] = []
         self._of_key: Counter[tuple[Kind, UUID]] = Counter()
+        self._dropped = 0
         self._thread: threading.Thread | None = None
 
     def add(self, event: Event) -> None:
         of_key = (event.kind, event.about["key_hash"])
         with self._lock:
-            if len(self._log) < GATHER_MOST and self._of_key[of_key] < PER_MINUTE:  # see _rare()
+            if len(self._log) >= GATHER_MOST:
+                self._dropped += 1
+            elif self._of_key[of_key] < PER_MINUTE:  # see _rare()
                 self._of_key[of_key] += 1
                 self._log.append(event)
             if self._thread is None or not self._thread.is_alive():
@@ -215,9 +218,16 @@ class _Gathered:
         self._ending.wait(GATHER_FOR)
         with self._lock:
             log, self._log = self._log, []
+            dropped, self._dropped = self._dropped, 0
             self._of_key.clear()
             if not log:
                 self._thread = None
+        if dropped:
+            logger.warning(
+                "%s duplicates and deferrals were dropped, for %s waited to be written already: "
+                "there were more than the table of events shows. Signals were sent of each.",
+                *(dropped, len(log)),
+            )
         return log
 
     def end(self) -> None:

@@ -82,13 +82,21 @@ def test_a_storm_on_one_key_is_gathered_and_written_in_part(late):
     assert kinds() == ["duplicate"] * (1 + events.PER_MINUTE)
 
 
-def test_a_server_that_takes_none_does_not_fill_the_memory(late, monkeypatch):
+def test_a_server_that_takes_none_does_not_fill_the_memory_and_what_is_dropped_is_counted(
+    late, monkeypatch, caplog
+):
     monkeypatch.setattr(events, "GATHER_MOST", 2)
-    for key in "abc":
+    for key in "abcde":
         once(key=key)
         once(key=key)
     events.write_at_end()
     assert kinds() == ["duplicate"] * 2
+    [said] = caplog.messages
+    assert said.startswith("3 duplicates and deferrals were dropped, for 2 waited to be written")
+    once(key="a")
+    events.write_at_end()
+    assert kinds() == ["duplicate"] * 3
+    assert caplog.messages == [said]
 
 
 def test_events_that_cannot_be_written_are_said_and_keep_no_later_one_back(gathering, caplog):
