@@ -35,7 +35,8 @@ def resolve(
     """End the doubt about a key, then publish the messages that wait for it.
 
     Args:
-        key_hash: Of the record in doubt, or of one whose lease ran out after its effect began.
+        key_hash: Of the record in doubt, or of one whose lease ran out after its effect began, or
+            that has failed and whose effect the provider does not know any more.
         verdict: ``Verdict.happened(result)``: later deliveries are answered with the result.
             ``Verdict.did_not_happen()``: the next delivery runs.
         reason: Why, for those who read the events later.
@@ -63,7 +64,8 @@ def resolve(
     with storage.transaction_on(key_hash) as look:
         if look.locked:  # else it runs in a transaction, however long ago its lease ran out
             silent = storage.records.lapsed().filter(effect_begun_at__isnull=False)
-            silent.filter(key_hash=key_hash).put_in_doubt()
+            unseen = silent | storage.records.doubtful()
+            unseen.filter(key_hash=key_hash).put_in_doubt()
         doubt = storage.records.in_doubt(key_hash, claim_id)
         if verdict.effect_happened:
             resolved = doubt.resolve_as_happened(result=text)
@@ -264,4 +266,5 @@ def _state_of(key_hash: UUID, using: str, *, locked: bool = False) -> str:
         if locked:
             return f"{attempt}, or a delivery after it, holds the key at this moment"
         return f"{attempt} ended without a word, and the next delivery sees to it"
-    return f"its record is {State(record.state).words}"
+    held = ", and a delivery holds the key at this moment" if locked else ""
+    return f"its record is {State(record.state).words}{held}"

@@ -124,7 +124,7 @@ class _Resolve(Operation):
     unfit = _("not in doubt")
 
     def fitting(self, records: RecordQuerySet) -> RecordQuerySet:
-        return records.resolvable()
+        return records.resolvable() | records.doubtful()
 
     @abstractmethod
     def verdict(self, **data: Any) -> Verdict:

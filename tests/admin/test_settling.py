@@ -190,7 +190,7 @@ def test_buttons_are_those_that_fit_the_record(operator):
     assert buttons(silent) == ["it_happened", "it_did_not_happen", "release"]
     IdempotencyRecord.objects.exclude(pk=silent.pk).delete()
     IdempotencyRecord.objects.update(
-        state="failed", settled_at=timezone.now(), lease_expires_at=None
+        state="failed", effect_begun_at=None, settled_at=timezone.now(), lease_expires_at=None
     )
     forget()
     assert buttons(the_record()) == ["allow_again", "purge"]
@@ -551,6 +551,15 @@ def doubt_that_ended_as_a_failure(record):
     rows.update(repeat_until=timezone.now())
     sweep()
     resolve(record.key_hash, Verdict.did_not_happen(), reason="seen")
+
+
+def test_what_failed_is_resolved_once_the_provider_knows_no_repeat(operator):
+    record = failed()
+    assert "nothing to do" in said(operator.press("it_happened", record))[0]
+    IdempotencyRecord.objects.update(repeat_until=timezone.now())
+    asked = operator.press("it_happened", record)
+    assert said(operator.confirm(asked, result='"done"')) == ["It happened: 1 record."]
+    assert execute(None, key="key", scope="payments").result == "done"
 
 
 @pytest.mark.parametrize("meanwhile", [exhaust, doubt_that_ended_as_a_failure])

@@ -92,6 +92,24 @@ def test_without_a_doubt_nothing_is_changed():
     assert the_record().state == "succeeded"
 
 
+@pytest.mark.parametrize("verdict", [Verdict.happened("done"), Verdict.did_not_happen()])
+def test_what_failed_is_resolved_once_the_provider_knows_no_repeat(verdict):
+    policy = Leased(on_doubt=OnDoubt.RETRY, provider_window=timedelta(hours=1))
+    with pytest.raises(ZeroDivisionError):
+        execute(lambda: 1 / 0, key="key", scope="test", policy=policy)
+    key_hash = the_record().key_hash
+    with pytest.raises(NotInDoubt, match="its record is failed"):
+        resolve(key_hash, verdict, reason="?")
+    assert the_record().state == "failed"
+    IdempotencyRecord.objects.update(repeat_until=timezone.now())
+    resolve(key_hash, verdict, reason="seen")
+    again = execute(effect, key="key", scope="test", policy=policy)
+    assert again.replayed is verdict.effect_happened
+    assert again.result == ("done" if verdict.effect_happened else "effect")
+    with pytest.raises(NotInDoubt, match="its record is succeeded"):
+        resolve(key_hash, verdict, reason="?")
+
+
 def test_a_live_lease_is_not_resolved_but_a_lapsed_one_is():
     gate = Gate()
     with gate.held(lambda: once(gate.pass_)):

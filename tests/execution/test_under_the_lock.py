@@ -87,8 +87,7 @@ def test_the_sweeper_leaves_it_as_it_is(running, redelivered):
 @BOTH
 @pytest.mark.parametrize("verdict", [Verdict.happened(), Verdict.did_not_happen()])
 def test_an_operator_resolves_nothing_of_it(running, verdict, redelivered):
-    held = "holds the key at this moment" if redelivered else "failed"
-    with pytest.raises(NotInDoubt, match=held):
+    with pytest.raises(NotInDoubt, match="holds the key at this moment"):
         resolve(the_record().key_hash, verdict, reason="?")
 
 

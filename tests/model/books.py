@@ -103,7 +103,9 @@ class Books:
 
     def resolve(self, key: str, answer: str, result: str | None, *, up: bool = True) -> str:
         record = self.records.get(key)
-        if record and self.is_silent(key) and record.effect_begun_at is not None:
+        silent = record and self.is_silent(key) and record.effect_begun_at is not None
+        unseen = record and self.is_doubtful(record) and key not in self.locks
+        if silent or unseen:
             self._put_in_doubt(key)
         if record is None or record.state != "in_doubt":
             return "NotInDoubt"

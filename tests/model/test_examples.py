@@ -100,6 +100,17 @@ def test_an_effect_is_repeated_until_the_window_closes_and_not_after_it(machine)
 
 
 @BOTH
+def test_who_resolves_finds_the_doubt_of_a_window_that_has_closed(machine):
+    deliver(machine, RETRY, UNCLEAR, acts=True)
+    machine.resolve("a", "truth", TOLD, True)
+    assert machine.expected.records["a"].state == "failed"
+    machine.pass_time(49)
+    machine.pass_time(25)
+    machine.resolve("a", "truth", TOLD, True)
+    assert machine.expected.records["a"].state == "succeeded"
+
+
+@BOTH
 def test_a_lease_holds_until_it_runs_out_and_not_after_it(machine):
     first = deliver(machine, RETRY)
     machine.pass_time(7)

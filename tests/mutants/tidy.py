@@ -3,6 +3,8 @@
 from tests.mutants import Mutant
 
 GATHERING = "tests/execution/test_gathering.py"
+RESOLUTION = "tests/execution/test_resolution.py"
+HELD = "tests/execution/test_under_the_lock.py"
 
 MUTANTS = [
     Mutant(
@@ -18,5 +20,26 @@ MUTANTS = [
         "dropped, self._dropped = self._dropped, 0",
         "dropped = self._dropped",
         f"{GATHERING} -k is_dropped_is_counted",
+    ),
+    Mutant(
+        "tidy: let the sweeper find first what has failed and may not be repeated",
+        "resolution.py",
+        "unseen = silent | storage.records.doubtful()",
+        "unseen = silent",
+        f"{RESOLUTION} -k knows_no_repeat",
+    ),
+    Mutant(
+        "tidy: do not say that a delivery holds the key of what has failed",
+        "resolution.py",
+        'at this moment" if locked else ""',
+        'at this moment" if False else ""',
+        f"{HELD} -k operator",
+    ),
+    Mutant(
+        "tidy: offer no button for what has failed and may not be repeated",
+        "admin/operations.py",
+        "records.resolvable() | records.doubtful()",
+        "records.resolvable()",
+        "tests/admin/test_settling.py -k knows_no_repeat",
     ),
 ]
