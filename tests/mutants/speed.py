@@ -129,8 +129,8 @@ MUTANTS = [
     Mutant(
         "cost: gather without end while the server takes nothing",
         "events.py",
-        "len(self._log) < GATHER_MOST and ",
-        "",
+        "if len(self._log) >= GATHER_MOST:",
+        "if False:",
         f"{GATHERING} -k fill_the_memory",
     ),
     Mutant(
