@@ -6,7 +6,7 @@ from django.db import connection
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Kind
 from idempotency.states import State
 from tests.harness.waiting import wait_until
-from tests.jobs.models import effects
+from tests.jobs.models import Effect, effects
 from tests.jobs.tasks import leased, transactional
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -52,6 +52,31 @@ def test_a_backend_terminated_in_the_body_loses_and_doubles_nothing(worker, queu
         assert cursor.fetchall() == [(True,)]
     gates.open("effect")
     assert_done_once(result, queue)
+
+
+def kept_connections():
+    """The backends of others in this database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        return [pid for (pid,) in cursor.fetchall()]
+
+
+@pytest.mark.parametrize("task", [transactional, leased])
+def test_a_connection_that_celery_keeps_and_the_server_has_ended_costs_nothing(task, worker, queue):
+    worker(TEST_DB_REUSE_MAX=2)
+    queue.send(transactional.s("before")).get(timeout=40)
+    [kept] = kept_connections()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s)", [kept])
+    queue.send(task.s("key")).get(timeout=40)
+    queue.wait_empty()
+    wait_until(lambda: not kept_connections(), "Celery to close the new one after its second task")
+    assert Effect.objects.filter(key="key").count() == 1
+    assert [record.state for record in IdempotencyRecord.objects.all()] == [State.SUCCEEDED] * 2
+    assert not IdempotencyEvent.objects.exists()
 
 
 @pytest.mark.parametrize("place", ["delivery-transactional", "effect"])
