@@ -5,6 +5,8 @@ import os
 import tempfile
 from urllib.parse import urlsplit
 
+from kombu import Queue
+
 from project.settings import *  # noqa: F403 a settings module is extended like this
 from project.settings import (
     CELERY_BROKER_URL,
@@ -48,6 +50,7 @@ CELERY_TASK_ACKS_ON_FAILURE_OR_TIMEOUT = "TEST_NO_ACK_ON_TIMEOUT" not in os.envi
 if "TEST_ACKS_ON_TIMEOUT" in os.environ:
     CELERY_TASK_ACKS_ON_TIMEOUT = os.environ["TEST_ACKS_ON_TIMEOUT"] == "1"
 CELERY_TASK_ACKS_LATE = "TEST_ACKS_EARLY" not in os.environ
+CELERY_TASK_PUBLISH_RETRY = "TEST_NO_PUBLISH_RETRY" not in os.environ
 if "TEST_DB_REUSE_MAX" in os.environ:
     CELERY_DB_REUSE_MAX = int(os.environ["TEST_DB_REUSE_MAX"])
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = float(os.environ.get("TEST_SOFT_SHUTDOWN", 0))
@@ -63,3 +66,9 @@ if "TEST_PURGE_BATCH" in os.environ:
     IDEMPOTENCY = {**IDEMPOTENCY, "PURGE_BATCH": int(os.environ["TEST_PURGE_BATCH"])}
 # A worker's own queue, so that the steps of a chain come back to the test that sent it.
 CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_QUEUE", "celery")
+if "TEST_QUEUE_LENGTH" in os.environ:
+    _ARGUMENTS = {
+        "x-max-length": int(os.environ["TEST_QUEUE_LENGTH"]),
+        "x-overflow": "reject-publish",
+    }
+    CELERY_TASK_QUEUES = [Queue(CELERY_TASK_DEFAULT_QUEUE, queue_arguments=_ARGUMENTS)]

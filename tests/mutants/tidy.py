@@ -3,6 +3,7 @@
 from tests.mutants import Mutant
 
 GATHERING = "tests/execution/test_gathering.py"
+CHECKS = "tests/operations/test_celery_checks.py"
 RESOLUTION = "tests/execution/test_resolution.py"
 HELD = "tests/execution/test_under_the_lock.py"
 
@@ -41,5 +42,19 @@ MUTANTS = [
         "records.resolvable() | records.doubtful()",
         "records.resolvable()",
         "tests/admin/test_settling.py -k knows_no_repeat",
+    ),
+    Mutant(
+        "tidy: say nothing of a RabbitMQ that confirms nothing",
+        "contrib/celery_checks/broker.py",
+        'not in AMQP or options.get("confirm_publish")',
+        "in AMQP",
+        f"{CHECKS} -k confirms",
+    ),
+    Mutant(
+        "tidy: ask every broker for the confirmation of RabbitMQ",
+        "contrib/celery_checks/broker.py",
+        'transport_of(app) not in AMQP or options.get("confirm_publish")',
+        'options.get("confirm_publish")',
+        f"{CHECKS} -k confirms",
     ),
 ]

@@ -236,6 +236,20 @@ def test_a_broker_that_delivers_too_early_or_not_again_is_named(
     assert ids(broker.check_forgetting(app) + broker.check_visibility(app)) == expected
 
 
+@pytest.mark.parametrize(
+    ("url", "transport_options", "expected"),
+    [
+        (AMQP, None, ["W033"]),
+        (AMQP, {"confirm_publish": False}, ["W033"]),
+        (AMQP, {"confirm_publish": True}, []),
+        (REDIS, None, []),
+        (SQS, None, []),
+    ],
+)
+def test_a_rabbitmq_that_confirms_nothing_is_named(url, transport_options, expected):
+    assert ids(broker.check_confirms(app_with(url, transport_options))) == expected
+
+
 def test_a_run_that_the_policy_allows_counts_like_a_time_limit():
     policy = Leased(on_doubt=OnDoubt.HOLD, max_run=timedelta(hours=2))
     [message] = broker.check_visibility(app_with(policy=policy))

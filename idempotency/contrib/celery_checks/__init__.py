@@ -24,6 +24,7 @@ CHECKS: tuple[Callable[[Celery], Found], ...] = (
     tasks.check_retries,
     tasks.check_pickle,
     broker.check_forgetting,
+    broker.check_confirms,
     broker.check_visibility,
     broker.check_retention,
     broker.check_poison,

@@ -97,6 +97,23 @@ def check_forgetting(app: Celery) -> Found:
     ]
 
 
+def check_confirms(app: Celery) -> Found:
+    """W033: a broker that refuses a message, and nobody hears of it."""
+    options = app.conf.broker_transport_options or {}
+    if transport_of(app) not in AMQP or options.get("confirm_publish"):
+        return []
+    return [
+        finding(
+            "W033",
+            "RabbitMQ is not asked whether it has taken a message: a deferral, a retry or a next "
+            "step that it refuses (the queue is full, the message too large) counts as published, "
+            "and what it came from is acknowledged: the job is lost.",
+            'Set "confirm_publish": True in CELERY_BROKER_TRANSPORT_OPTIONS: a deferral that is '
+            "refused then goes back to the broker, and Celery shows the others as failed.",
+        )
+    ]
+
+
 def check_visibility(app: Celery) -> Found:
     """W004: a broker that delivers again too early."""
     timeout = visibility_timeout(app)
