@@ -180,6 +180,7 @@ LEASED = (
     leased(
         "hold-marked-release", HELD_MARKED, HELD_MARKED, acts.release_the_dead, preemptions=1,
     ),
+    # Two preemptions: in the 432 schedules with one, no renewal comes between look and take-over.
     leased("hold-marked-renewal", HELD_MARKED, HELD_MARKED, acts.renew),
     resolved("ask", ASKED, ASKED),
     resolved("ask-sweeper", ASKED, ASKED, acts.sweep_up),
