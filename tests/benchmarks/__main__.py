@@ -78,7 +78,7 @@ def _measure(part: str, given: argparse.Namespace) -> None:
     found = import_module(f"tests.benchmarks.{part}").measure(say, effort)
     if load > os.cpu_count():
         found.distrust(load)
-    found.blocks["made"] = made(_command(part, given), load_before=load)
+    found.blocks["made"] = made(_command(part, given), load_before=load, under=found.versions)
     found.show()
     if given.docs:
         found.write(given.docs)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import get_context
+
+from django.db import connection
 
 from tests.benchmarks import adapters
 from tests.benchmarks.adapters import Call
-from tests.benchmarks.subjects import first, leased
+from tests.benchmarks.rounds import NUMBERS
+from tests.benchmarks.subjects import first, leased, one_statement
+from tests.harness.waiting import wait_until
 from tests.jobs.models import Effect
 
 ONE_COMMIT, TWO_SYSTEMS, TWO_COMMITS = "one commit", "two systems", "two commits"
@@ -25,6 +32,9 @@ class Other:
         killed: What becomes of a job that is killed between the two.
         answers: What a duplicate gets.
         measures_effect: Whether it writes the same row as all the others.
+        is_killed: Whether its "cannot part" is tried before it is measured. This app's is a matter
+            of its own tests, and DBOS has threads that a fork would lose.
+        python: The oldest that it can be installed under.
     """
 
     name: str
@@ -34,6 +44,8 @@ class Other:
     answers: str
     build: Callable[[], tuple[Call, Call]]
     measures_effect: bool = True
+    is_killed: bool = False
+    python: tuple[int, int] = (3, 11)
 
 
 def others(cache: str, durable: str) -> list[Other]:
@@ -49,11 +61,11 @@ def others(cache: str, durable: str) -> list[Other]:
         Other("a unique constraint on the effect", "", ONE_COMMIT, "cannot part", "nothing",
               adapters.constraint, measures_effect=False),
         Other("`get_or_create` and `save` in `atomic()`", "", ONE_COMMIT, "cannot part", stored,
-              adapters.naive),
+              adapters.naive, is_killed=True),
         Other("django-reliable-outbox, inbox", "django-reliable-outbox", ONE_COMMIT, "cannot part",
-              "nothing: it is skipped", adapters.inbox),
+              "nothing: it is skipped", adapters.inbox, is_killed=True, python=(3, 12)),
         Other("justonce, Django store in `atomic()`", "justonce", ONE_COMMIT, "cannot part", stored,
-              adapters.justonce),
+              adapters.justonce, is_killed=True),
         Other("idemkit on PostgreSQL", "idemkit", TWO_COMMITS, REPEATED, stored,
               adapters.idemkit_postgresql),
         Other("idemkit on Valkey", "idemkit", f"{TWO_SYSTEMS}; forgets in a crash", REPEATED,
@@ -85,3 +97,41 @@ def does_it_once(first: Call, again: Call) -> None:
     first(0)
     again(0)
     assert Effect.objects.count() == before + 1, "the job was not done once"
+
+
+def cannot_part(first: Call, again: Call) -> None:
+    """Kill a process when the effect is written and before the record is committed.
+
+    Raises:
+        AssertionError: The effect has outlived the process, or the next delivery has not done it.
+    """
+    order = next(NUMBERS)
+    connection.close()  # not to be shared with the child
+    child = get_context("fork").Process(target=_die, args=(first, order))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL, f"it was not killed: {child.exitcode}"
+    wait_until(lambda: not _open_transactions(), "the transaction of the dead to be rolled back")
+    effects = Effect.objects.filter(key=f"order {order}")
+    assert not effects.exists(), "the effect has outlived its record"
+    again(order)
+    assert effects.count() == 1, "the job was lost"
+
+
+def _die(call: Call, order: int) -> None:
+    def die(order: int) -> None:
+        one_statement(order)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    adapters.one_statement = die
+    call(order)
+
+
+def _open_transactions() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND xact_start IS NOT NULL AND pid <> pg_backend_pid()"
+        )
+        [number] = cursor.fetchone()
+    return number

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import warnings
 from contextlib import redirect_stdout
@@ -39,15 +38,16 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
     from tests.benchmarks.others import others
     from tests.benchmarks.rounds import Rounds, Subject
     from tests.benchmarks.subjects import BARE, CONTROL, bare
+    from tests.benchmarks.writing import versions
 
     subjects = [Subject(BARE, bare, BARE), Subject(CONTROL, bare, BARE)]
     skipped, releases = {}, {}
     for other in others(os.environ["BENCH_CACHE_URL"], os.environ["BENCH_DURABLE_URL"]):
-        built = _built(other)
-        if isinstance(built, str):
-            skipped[other.name] = built
+        calls = built(other)
+        if isinstance(calls, str):
+            skipped[other.name] = calls
             continue
-        first, again = built
+        first, again = calls
         if other.package:
             releases[other.package] = version(other.package)
         subjects.append(Subject(other.name, first, BARE))
@@ -55,7 +55,7 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
     rounds = Rounds(subjects, rounds=given.rounds, calls=given.calls, seconds=given.seconds)
     return {
         "rounds": rounds.rounds,
-        "versions": f"Python {platform.python_version()}, Django {django.__version__}",
+        "versions": versions(),
         "releases": releases,
         "skipped": skipped,
         "subjects": {
@@ -69,16 +69,20 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _built(other: Any) -> Any:
+def built(other: Any) -> Any:
     """Its two calls, or why it cannot be measured."""
-    from tests.benchmarks.others import does_it_once
+    from tests.benchmarks.others import cannot_part, does_it_once
 
+    if sys.version_info < other.python:
+        return f"It needs Python {'.'.join(map(str, other.python))} or newer, and none was found"
     try:
         if other.package:
             version(other.package)
         first, again = other.build()
         if other.measures_effect:
             does_it_once(first, again)
+        if other.is_killed:
+            cannot_part(first, again)
     except PackageNotFoundError:
         return f"It is not installed: `.venv-bench/bin/pip install {other.package}` says why"
     except Exception as error:  # whatever it is, the others are measured all the same

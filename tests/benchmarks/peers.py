@@ -19,6 +19,7 @@ from tests.harness.processes import ROOT, database_url
 IN_SHORT = (
     "this app, Transactional",
     "`get_or_create` and `save` in `atomic()`",
+    "django-reliable-outbox, inbox",
     "idemkit on PostgreSQL",
     "Powertools on Valkey, each write to disk",
     "DBOS, a workflow of one transaction",
@@ -27,7 +28,8 @@ PYTHON = ROOT / ".venv-bench/bin/python"
 
 
 def measure(say: Say, effort: Effort) -> Findings:
-    """The others live in a virtual environment of their own, which ``make bench`` makes."""
+    """The others, and this app beside them, run in a virtual environment of their own, which
+    ``make bench`` makes with the newest Python that it finds."""
     found = Findings("peers")
     if not PYTHON.exists():
         found.warnings.append("SKIPPED: there is no .venv-bench. Run it as `make bench`.")
@@ -35,7 +37,8 @@ def measure(say: Say, effort: Effort) -> Findings:
     say("peers: all in one run")
     answer = _run(effort)
     named = {other.name: other for other in others("", "")}
-    found.blocks["table"] = _table(answer, named)
+    found.versions = answer["versions"]
+    found.blocks["table"] = table_of(answer, named)
     found.headline = _headline(answer)
     found.drawings["peers.svg"] = _drawing(answer, named)
     found.warnings += [f"SKIPPED: {name}. {why}." for name, why in answer["skipped"].items()]
@@ -77,7 +80,8 @@ def _run(effort: Effort) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def _table(answer: dict[str, Any], named: dict[str, Any]) -> str:
+def table_of(answer: dict[str, Any], named: dict[str, Any]) -> str:
+    """A row for each, also for one that was not measured."""
     heads = [
         "",
         "Release",
@@ -90,9 +94,9 @@ def _table(answer: dict[str, Any], named: dict[str, Any]) -> str:
     rows = []
     for name, other in named.items():
         if name in answer["skipped"]:
-            rows.append(
-                [name, "skipped", "", "", "", "", other.together, other.killed, other.answers]
-            )
+            why = " ".join(answer["skipped"][name].replace("|", "/").split())
+            figures = [f"skipped: {why}", "", "", "", ""]
+            rows.append([name, *figures, other.together, other.killed, other.answers])
             continue
         release = answer["releases"].get(other.package, "")
         first, again = subjects[name], subjects[f"{name}, again"]
@@ -101,7 +105,7 @@ def _table(answer: dict[str, Any], named: dict[str, Any]) -> str:
         rows.append([name, release, *figures, other.together, other.killed, other.answers])
     return (
         f"{table(heads, rows, words=3)}\n"
-        f"{answer['rounds']} rounds, under {answer['versions']}. The bare transaction took "
+        f"{answer['rounds']} rounds. The bare transaction took "
         f"{subjects[BARE]['microseconds']:.0f} µs, and {subjects[CONTROL]['ratio']:.2f} times as "
         "long as itself (A/A).\n"
     )

@@ -11,10 +11,15 @@ from xml.etree import ElementTree
 
 import pytest
 
+from idempotency import idempotent
+from tests.benchmarks import adapters
 from tests.benchmarks.drawing import bars, figure
 from tests.benchmarks.growth import _images
-from tests.benchmarks.others import does_it_once
+from tests.benchmarks.others import Other, cannot_part, does_it_once
+from tests.benchmarks.peering import built
+from tests.benchmarks.peers import table_of
 from tests.benchmarks.rounds import Rounds, Subject
+from tests.benchmarks.subjects import BARE, CONTROL
 from tests.benchmarks.writing import Findings
 from tests.execution.bodies import effect
 from tests.harness.processes import ROOT, database_url
@@ -112,6 +117,42 @@ def test_a_ratio_is_of_times_of_the_same_round():
 def test_another_that_does_the_job_twice_is_not_measured():
     with pytest.raises(AssertionError, match="not done once"):
         does_it_once(lambda order: effect(), lambda order: effect())
+
+
+def effect_alone(order: int) -> None:
+    """Committed by itself, as for those whose record is elsewhere."""
+    adapters.one_statement(order)
+
+
+def in_one_commit(order: int) -> None:
+    run = idempotent(key="order", scope="test.killed")(lambda order: adapters.one_statement(order))
+    run(order)
+
+
+# Of a fork beside threads, since Python 3.12: the child does nothing but die.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@pytest.mark.django_db(transaction=True)
+class TestAnotherThatIsSaidToCommitOnce:
+    def test_leaves_nothing_when_it_is_killed_and_does_the_job_again(self):
+        cannot_part(in_one_commit, in_one_commit)
+
+    def test_is_not_measured_if_its_effect_outlives_it(self):
+        with pytest.raises(AssertionError, match="outlived its record"):
+            cannot_part(effect_alone, effect_alone)
+
+    def test_is_not_measured_if_its_job_is_lost(self):
+        with pytest.raises(AssertionError, match="the job was lost"):
+            cannot_part(in_one_commit, lambda order: None)
+
+
+def test_another_that_needs_a_newer_python_is_skipped_and_its_row_says_why():
+    other = Other("theirs", "theirs", "one commit", "cannot part", "nothing", dict, python=(9, 1))
+    why = built(other)
+    assert why == "It needs Python 9.1 or newer, and none was found"
+    bare = {"ratio": 1, "microseconds": 1, "cpu": 0}
+    answer = {"skipped": {"theirs": why}, "releases": {}, "rounds": 1}
+    answer["subjects"] = {BARE: bare, CONTROL: bare}
+    assert f"| theirs | skipped: {why} |" in table_of(answer, {"theirs": other})
 
 
 def test_as_many_pages_are_imaged_as_records_touch():

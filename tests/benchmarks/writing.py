@@ -8,13 +8,19 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from django.db import connection
+
+
+def versions() -> dict[str, str]:
+    """Of what runs in this process."""
+    names = ("Django", "psycopg", "celery")
+    return {"Python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 @dataclass
@@ -27,6 +33,7 @@ class Findings:
         drawings: SVG, by the name of its file.
         warnings: Why the figures are not to be trusted, or not complete.
         headline: The most important of it, for the page that leads to the others.
+        versions: Under which it was found; those of this process, if no other says so.
     """
 
     part: str
@@ -34,6 +41,7 @@ class Findings:
     blocks: dict[str, str] = field(default_factory=dict)
     drawings: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    versions: Mapping[str, str] = field(default_factory=versions)
 
     def distrust(self, load: float) -> None:
         """Say that others were at work on the machine when it began."""
@@ -93,16 +101,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, words: int 
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-def made(command: str, *, load_before: float, others: Iterable[str] = ()) -> str:
-    """Where, when and by which command the figures were made."""
+def made(command: str, *, load_before: float, under: Mapping[str, str]) -> str:
+    """Where, when, by which command and under which versions the figures were made."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW server_version")
         [server] = cursor.fetchone()
-    versions = [f"Python {platform.python_version()}", f"PostgreSQL {server}"]
-    versions += [f"{name} {version(name)}" for name in ("Django", "psycopg", "celery", *others)]
+    said = ", ".join(f"{name} {number}" for name, number in {**under, "PostgreSQL": server}.items())
     return (
         f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}: {_processor()}, "
-        f"{os.cpu_count()} cores, {platform.system()} {platform.release()}; {', '.join(versions)}. "
+        f"{os.cpu_count()} cores, {platform.system()} {platform.release()}; {said}. "
         f"The load of the machine was {load_before:.1f} before and {os.getloadavg()[0]:.1f} after "
         "(the benchmark itself makes about 1).\n"
     )
