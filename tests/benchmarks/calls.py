@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from django.db import connection
 
 from tests.benchmarks import profiling
-from tests.benchmarks.busy import PROCESSES, busy
+from tests.benchmarks.busy import MANY, busy, table_of
 from tests.benchmarks.counting import Counts, ask, counts
 from tests.benchmarks.distance import at_a_distance
 from tests.benchmarks.drawing import bars
@@ -22,7 +22,7 @@ NEAR, UNFLUSHED, FAR = "0 ms", "0 ms, no flush", "1 ms"
 
 def measure(say: Say, effort: Effort) -> Findings:
     """Times, counts and where the time goes."""
-    calls = effort.calls
+    calls, tries = effort.calls, min(effort.calls, 10)
     found = Findings("calls")
     size = {"rounds": effort.rounds, "seconds": 0.3 * effort.seconds}
     series = {}
@@ -34,20 +34,17 @@ def measure(say: Say, effort: Effort) -> Findings:
     say("calls: the database a millisecond away")
     with at_a_distance():
         series[FAR] = Rounds(SUBJECTS, calls=max(2, calls // 4), **size)
-        far_answer = busy(min(calls, 10))
+        far = {1: busy(1, 10 * tries), MANY: busy(MANY, tries)}
     found.blocks["times"] = _times(series)
     found.drawings["calls.svg"] = _drawing(series)
     found.headline = _headline(series)
-    found.blocks["busy"] = (
-        f"{PROCESSES} processes ask for one key that is held, again and again: each answer takes "
-        f"{busy(min(calls, 10)):.1f} ms, and {far_answer:.1f} ms with the database 1 ms away "
-        "(medians).\n"
-    )
+    near = {processes: busy(processes, 10 * tries) for processes in far}
+    found.blocks["busy"] = table_of(near, far)
     say("calls: what they cost the server")
     found.blocks["counts"] = _counts(counts(SUBJECTS, calls=min(calls, 10)))
     say("calls: where the time goes")
     found.blocks["profile"], found.drawings["profile.svg"] = profiling.profile(
-        calls=min(20 * calls, 500)
+        calls=100 * calls, seconds=0.2 * effort.seconds
     )
     found.warnings += [
         f"NOT TO BE TRUSTED: with {where}, the bare transaction took "

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 WIDTH, RIGHT, TOP, STEP = 760, 60, 52, 17
 #: The mean width of a letter.
 LETTER = 6.6
-COLOURS = ("#1f6feb", "#d97706", "#6b7280", "#15803d")
+COLOURS = ("#1f6feb", "#d97706", "#6b7280", "#15803d", "#a855f7", "#dc2626", "#0891b2")
+#: Of a flame graph: the share of a frame that is still shown, the width of a letter and of a name.
+NARROWEST, FLAME_LETTER, LEGIBLE = 0.004, 5.6, 26
 
 
 def bars(
@@ -55,6 +59,39 @@ def lines(
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
             parts.append(_text(x + 6, y - 6, figure(value)))
     return _svg(title, parts, TOP + height + 32)
+
+
+def flames(
+    title: str, stacks: Mapping[Sequence[tuple[str, str]], int], owner: Callable[[Any], str]
+) -> str:
+    """Stacks of module and function, the outermost below; as wide as often they were seen.
+
+    Args:
+        owner: Of the innermost frame of a stack, which gives it its colour.
+    """
+    total = sum(stacks.values()) or 1
+    least, across = total * NARROWEST, (WIDTH - 40) / total
+    seen: Counter[Sequence[tuple[str, str]]] = Counter()
+    for stack, times in stacks.items():
+        for depth in range(1, len(stack) + 1):
+            seen[stack[:depth]] += times
+    shown = {stack: times for stack, times in sorted(seen.items()) if times >= least}
+    owners = sorted({owner(stack) for stack in shown})
+    bottom = TOP + 24 + STEP * max(map(len, shown), default=0)
+    parts, begins = _legend(owners), {(): 20.0}
+    for stack, times in shown.items():
+        x, width = begins[stack[:-1]], times * across
+        begins[stack], begins[stack[:-1]] = x, x + width
+        y, colour = bottom - STEP * len(stack), COLOURS[owners.index(owner(stack)) % len(COLOURS)]
+        parts.append(
+            f'<rect x="{x:.1f}" y="{y}" width="{max(0.5, width - 0.5):.1f}" height="{STEP - 1}" '
+            f'fill="{colour}" fill-opacity="0.75"/>'
+        )
+        module, function = stack[-1]
+        name = f"{module.rpartition('.')[2]}.{function.rpartition('.')[2]}"
+        if fits := name[: int((width - 4) / FLAME_LETTER)] if width > LEGIBLE else "":
+            parts.append(_text(x + 2, y + STEP - 5, fits, size=10))
+    return _svg(title, parts, bottom + 8)
 
 
 def figure(value: float) -> str:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from math import exp
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,11 +14,13 @@ import pytest
 
 from idempotency import idempotent
 from tests.benchmarks import adapters
-from tests.benchmarks.drawing import bars, figure
+from tests.benchmarks.busy import Answer, reckoned
+from tests.benchmarks.drawing import WIDTH, bars, figure, flames
 from tests.benchmarks.growth import _images
 from tests.benchmarks.others import Other, cannot_part, does_it_once
 from tests.benchmarks.peering import built
 from tests.benchmarks.peers import table_of
+from tests.benchmarks.profiling import Profile, layer_of
 from tests.benchmarks.rounds import Rounds, Subject
 from tests.benchmarks.subjects import BARE, CONTROL
 from tests.benchmarks.writing import Findings
@@ -167,6 +170,54 @@ def test_a_bar_is_as_long_as_its_value():
     drawing = ElementTree.fromstring(bars("t", ["one"], [("a", [2.0]), ("b", [0.5])]))  # noqa: S314 ours
     lengths = [float(each.get("width")) for each in drawing.iter() if each.get("height") == "14"]
     assert lengths[0] == pytest.approx(4 * lengths[1], rel=0.01)
+
+
+def test_a_frame_is_as_wide_as_it_was_often_seen_and_stands_on_who_called_it():
+    stacks = {(("a", "run"), ("b", "body")): 1, (("a", "run"),): 3, (("c", "rest"),): 4}
+    drawing = ElementTree.fromstring(flames("t", stacks, lambda stack: stack[-1][0]))  # noqa: S314 ours
+    frames = [each for each in drawing.iter() if each.get("fill-opacity")]
+    run, body, rest = ({name: float(each.get(name)) for name in "xy"} for each in frames)
+    widths = [float(each.get("width")) + 0.5 for each in frames]
+    assert widths == pytest.approx([WIDTH / 2 - 20, WIDTH / 8 - 5, WIDTH / 2 - 20], rel=0.01)
+    assert (run["x"], rest["x"]) == (body["x"], WIDTH / 2)
+    assert body["y"] < run["y"] == rest["y"]
+
+
+TRACER, KEY, JSON, WAIT = (
+    ("celery.app.trace", "trace_task"),
+    ("idempotency.keys", "key_for"),
+    ("json.encoder", "JSONEncoder.encode"),
+    ("psycopg.connection", "Connection.wait"),
+)
+
+
+@pytest.mark.parametrize(
+    ("stack", "layer"),
+    [
+        ((TRACER,), "Celery"),
+        ((TRACER, KEY, JSON), "this app"),
+        ((TRACER, KEY, WAIT), "psycopg, sending and receiving"),
+        ((TRACER, KEY, WAIT, ("psycopg._queries", "PostgresQuery.convert")), "psycopg"),
+    ],
+)
+def test_the_innermost_layer_has_the_time_and_python_is_none(stack, layer):
+    assert layer_of(stack) == layer
+
+
+def test_the_layers_of_a_call_are_together_what_it_took():
+    seen = Counter({(TRACER,): 1, (TRACER, KEY, JSON): 2, (TRACER, KEY, WAIT): 1})
+    layers = Profile(walls=[0.003], cpus=[0.001], stacks=seen).layers()
+    assert sum(layers.values()) == pytest.approx(3000)
+    assert (layers["waiting for PostgreSQL"], layers["this app"]) == pytest.approx((2000, 500))
+
+
+@pytest.mark.parametrize(
+    ("processes", "cores", "turns"),
+    [(1, 2, (1, 1)), (2, 2, (1, 1)), (16, 2, (4.5, 8)), (16, 8, (1.5, 2)), (16, 16, (1, 1))],
+)
+def test_who_asks_waits_for_the_turns_of_those_who_share_his_core(processes, cores, turns):
+    alone = Answer(wall=9, asking=0.7, answering=0.3)
+    assert reckoned(alone, processes, cores) == pytest.approx(turns)
 
 
 @pytest.mark.parametrize(
