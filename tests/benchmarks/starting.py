@@ -18,10 +18,11 @@ from tests.harness.brokers import Broker
 from tests.harness.processes import ROOT, database_url
 
 WITHOUT = {"BENCH_WITHOUT_US": "1"}
+CHECK, AT_START = "check --database default", "log_checks()"
 #: Seconds of a processor, in a process of its own.
-STEPS = """
+STEPS = f"""
 import json, sys, time
-spent = {}
+spent = {{}}
 def took(name, step):
     before = time.process_time()
     step()
@@ -31,14 +32,22 @@ def of_root():
 def of_setup():
     import django, celery
     django.setup()
-def of_checks():
+def of_check():
     from django.core.management import call_command
     call_command("check", databases=["default"], verbosity=0)
+def of_start():
+    from idempotency.contrib.celery_checks import log_checks
+    log_checks()
 if "without" not in sys.argv:
     took("import idempotency", of_root)
 import django, celery
 took("django.setup()", of_setup)
-took("check --database default", of_checks)
+if "worker" in sys.argv:
+    from tests.benchmarks.celery import app
+    app.loader.import_default_modules()
+    took("{AT_START}", of_start)
+else:
+    took("{CHECK}", of_check)
 print(json.dumps(spent))
 """
 
@@ -47,15 +56,19 @@ def table_of(broker: Broker, folder: Path, *, times: int) -> str:
     """Each with the app installed, and without."""
     memory = [_memory(broker, folder, WITHOUT), _memory(broker, folder, {})]
     runs: list[list[dict[str, float]]] = [[], []]
+    starts = []
     for _ in range(times):
         for series, more in zip(runs, (WITHOUT, {}), strict=True):
-            series.append(_steps(more))
+            series.append(_steps("without" if more else "with", more))
+        starts.append(_steps("worker", {})[AT_START])
     rows = [["memory of a worker's child (Pss), MB", *_both(*memory, digits=1)]]
     root = 1000 * median(run["import idempotency"] for run in runs[1])
     rows.append(["`import idempotency`, CPU ms", "", f"{root:.1f}", f"{root:.1f}"])
-    for name in ("django.setup()", "check --database default"):
+    for name in ("django.setup()", CHECK):
         without, with_us = (1000 * median(run[name] for run in series) for series in runs)
         rows.append([f"`{name}`, CPU ms", *_both(without, with_us, digits=0)])
+    start = f"{1000 * median(starts):.0f}"
+    rows.append([f"`{AT_START}` of a worker, CPU ms", "", start, start])
     return table(["", "without the app", "with it", "more"], rows)
 
 
@@ -70,9 +83,9 @@ def _memory(broker: Broker, folder: Path, more: dict[str, str]) -> float:
         return crew.memory()
 
 
-def _steps(more: dict[str, str]) -> dict[str, float]:
+def _steps(what: str, more: dict[str, str]) -> dict[str, float]:
     done = subprocess.run(
-        [sys.executable, "-c", STEPS, *(["without"] if more else [])],
+        [sys.executable, "-c", STEPS, what],
         cwd=ROOT,
         env=os.environ | {"DATABASE_URL": database_url()} | more,
         capture_output=True,
