@@ -10,33 +10,17 @@ import argparse
 import os
 import sys
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 import django
-import psycopg
-from psycopg.conninfo import make_conninfo
+
+from tests.benchmarks.databases import own_database
 
 BEGIN = time.monotonic()
 #: Seconds, which each part keeps to roughly; 15 minutes in all.
 PARTS = {"calls": 100, "worker": 240, "peers": 150, "growth": 300}
 DEFAULTS = {"rounds": 30, "calls": 50, "rows": [0, 1_000_000, 10_000_000]}
-
-
-@contextmanager
-def own_database() -> Iterator[None]:
-    """Another database on the same server: the one that is named may be somebody's."""
-    server, name = os.environ["DATABASE_URL"], f"bench_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as owner:
-        owner.execute(f"CREATE DATABASE {name}")
-        os.environ["DATABASE_URL"] = make_conninfo(server, dbname=name)
-        try:
-            yield
-        finally:
-            owner.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def say(text: str) -> None:
@@ -55,7 +39,7 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}.")
-    with own_database():
+    with own_database() as os.environ["DATABASE_URL"]:
         os.environ["DJANGO_SETTINGS_MODULE"] = "tests.benchmarks.settings"
         django.setup()
         from django.core.management import call_command

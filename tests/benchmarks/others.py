@@ -106,13 +106,14 @@ def cannot_part(first: Call, again: Call) -> None:
         AssertionError: The effect has outlived the process, or the next delivery has not done it.
     """
     order = next(NUMBERS)
+    effects = Effect.objects.filter(key=f"order {order}")
+    assert not effects.exists(), "the key is not new"
     connection.close()  # not to be shared with the child
     child = get_context("fork").Process(target=_die, args=(first, order))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL, f"it was not killed: {child.exitcode}"
     wait_until(lambda: not _open_transactions(), "the transaction of the dead to be rolled back")
-    effects = Effect.objects.filter(key=f"order {order}")
     assert not effects.exists(), "the effect has outlived its record"
     again(order)
     assert effects.count() == 1, "the job was lost"

@@ -39,7 +39,9 @@ def _measured(given: argparse.Namespace) -> dict[str, Any]:
     from tests.benchmarks.rounds import Rounds, Subject
     from tests.benchmarks.subjects import BARE, CONTROL, bare
     from tests.benchmarks.writing import versions
+    from tests.jobs.models import Effect
 
+    assert not Effect.objects.exists(), "no key is new where others have had them"
     subjects = [Subject(BARE, bare, BARE), Subject(CONTROL, bare, BARE)]
     skipped, releases = {}, {}
     for other in others(os.environ["BENCH_CACHE_URL"], os.environ["BENCH_DURABLE_URL"]):

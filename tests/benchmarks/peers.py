@@ -9,12 +9,13 @@ from typing import Any
 
 from project.services import throwaway_state
 from project.valkey import Valkey
+from tests.benchmarks.databases import own_database
 from tests.benchmarks.drawing import bars
 from tests.benchmarks.others import others
 from tests.benchmarks.rounds import TRUSTED, Effort, Say
 from tests.benchmarks.subjects import BARE, CONTROL
 from tests.benchmarks.writing import Findings, table
-from tests.harness.processes import ROOT, database_url
+from tests.harness.processes import ROOT
 
 IN_SHORT = (
     "this app, Transactional",
@@ -52,10 +53,11 @@ def measure(say: Say, effort: Effort) -> Findings:
 
 def _run(effort: Effort) -> dict[str, Any]:
     """What was measured, beside a Valkey that writes to disk now and then, and one that does so
-    before each answer."""
+    before each answer. In a database of its own: its keys begin anew, and a key that another part
+    has had would be replayed."""
     size = {"rounds": effort.rounds, "calls": max(1, effort.calls // 3), "seconds": effort.seconds}
     options = [f"--{name}={value}" for name, value in size.items()]
-    with throwaway_state() as one, throwaway_state() as other:
+    with throwaway_state() as one, throwaway_state() as other, own_database() as url:
         cache = Valkey(one, options={"appendonly": "no"})
         durable = Valkey(other, options={"appendfsync": "always"})
         try:
@@ -66,7 +68,7 @@ def _run(effort: Effort) -> dict[str, Any]:
                 cwd=ROOT,
                 env=os.environ
                 | {
-                    "DATABASE_URL": database_url(),
+                    "DATABASE_URL": url,
                     "BENCH_CACHE_URL": cache.url,
                     "BENCH_DURABLE_URL": durable.url,
                 },

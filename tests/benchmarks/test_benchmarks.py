@@ -13,15 +13,14 @@ from xml.etree import ElementTree
 import pytest
 
 from idempotency import idempotent
-from tests.benchmarks import adapters
+from tests.benchmarks import adapters, peers
 from tests.benchmarks.busy import Answer, reckoned
 from tests.benchmarks.drawing import WIDTH, bars, figure, flames
 from tests.benchmarks.growth import _images
 from tests.benchmarks.others import Other, cannot_part, does_it_once
 from tests.benchmarks.peering import built
-from tests.benchmarks.peers import table_of
 from tests.benchmarks.profiling import Profile, layer_of
-from tests.benchmarks.rounds import Rounds, Subject
+from tests.benchmarks.rounds import Effort, Rounds, Subject
 from tests.benchmarks.subjects import BARE, CONTROL
 from tests.benchmarks.writing import Findings
 from tests.execution.bodies import effect
@@ -122,6 +121,17 @@ def test_another_that_does_the_job_twice_is_not_measured():
         does_it_once(lambda order: effect(), lambda order: effect())
 
 
+@pytest.mark.django_db(transaction=True)
+def test_no_key_that_is_measured_beside_the_others_has_been_done_before(monkeypatch):
+    effect()  # as another part leaves in its own database
+    monkeypatch.setattr(peers, "PYTHON", Path(sys.executable))
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.benchmarks.settings")
+    monkeypatch.setenv("DATABASE_URL", database_url())
+    found = peers.measure(print, Effort(rounds=1, calls=3, seconds=1))
+    assert "| this app, Transactional |" in found.blocks["table"]
+    assert "this app" not in "".join(found.warnings)
+
+
 def effect_alone(order: int) -> None:
     """Committed by itself, as for those whose record is elsewhere."""
     adapters.one_statement(order)
@@ -155,7 +165,7 @@ def test_another_that_needs_a_newer_python_is_skipped_and_its_row_says_why():
     bare = {"ratio": 1, "microseconds": 1, "cpu": 0}
     answer = {"skipped": {"theirs": why}, "releases": {}, "rounds": 1}
     answer["subjects"] = {BARE: bare, CONTROL: bare}
-    assert f"| theirs | skipped: {why} |" in table_of(answer, {"theirs": other})
+    assert f"| theirs | skipped: {why} |" in peers.table_of(answer, {"theirs": other})
 
 
 def test_as_many_pages_are_imaged_as_records_touch():

@@ -42,6 +42,13 @@ MUTANTS = [
         f"{TESTS} -k row_says_why",
     ),
     Mutant(
+        "peers page: measure them where another part has had the keys",
+        f"{HERE}/peers.py",
+        '"DATABASE_URL": url,',
+        '"DATABASE_URL": os.environ["DATABASE_URL"],',
+        f"{TESTS} -k measured_beside_the_others",
+    ),
+    Mutant(
         "peers page: give Python's own time to nobody",
         f"{HERE}/profiling.py",
         "for module, function in reversed(stack):",
