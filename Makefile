@@ -54,9 +54,13 @@ bench: .venv/installed .venv-bench/installed ## Measure what the app costs, and 
 bench-short: .venv/installed ## Measure a call beside the bare transaction (ROUNDS= CALLS=)
 	@$(SERVERS) $(RUN) -m tests.benchmarks $(ROUNDS:%=--rounds %) $(CALLS:%=--calls %)
 
+# The newest Python that is here, for this app and the others alike: one of them needs 3.12.
+NEWEST = $(shell for each in python3.12 python3.13 python3.14 ~/.pyenv/versions/3.1[2-4].*/bin/python $(PYTHON); do \
+    "$$each" -c 'import ensurepip, sys; print(sys.version.split()[0], sys.executable)' 2>/dev/null; done | sort -rV | sed 's/^[^ ]* //; q')
+
 # The others, each by itself: one that cannot be installed here is skipped, and the rest is measured.
 .venv-bench/installed: requirements.txt tests/benchmarks/requirements.txt
-	$(PYTHON) -m venv .venv-bench
+	$(NEWEST) -m venv --clear .venv-bench
 	sed '/^$$/q' requirements.txt > .venv-bench/requirements.txt
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement .venv-bench/requirements.txt
 	sed -n 's/ *#.*//; /==/p' tests/benchmarks/requirements.txt | while read -r other; do \
