@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from idempotency.policies import ASK, Ask, Doubt, Leased, OnDoubt
 from idempotency.querysets import time_since
 from idempotency.states import State
 from idempotency.storage import storage_for
+from idempotency.storage.batches import batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +191,9 @@ class Purged:
     Attributes:
         records: Settled records that were forgotten, and are deleted.
         events: Events that were older than ``EVENT_RETENTION``, and are deleted.
-        lag: For how long the oldest of these records (of the first ``PURGE_BATCH`` ids with one)
-            had been forgotten; None when there was none. Much more than the time between two
-            purges: they are too few.
+        lag: For how long the oldest of these records (of the first batch that held one) had been
+            forgotten; None when there was none. Much more than the time between two purges: they
+            are too few.
     """
 
     records: int
@@ -212,6 +213,9 @@ def purge(
 ) -> Purged:
     """Delete what is forgotten: never a record that is running, in doubt or exhausted, nor one
     that a parked message waits for. Safe to run at any time, also twice at once.
+
+    On PostgreSQL it goes along the pages of the table: what is written while it runs may come to
+    lie where it has been already, or behind all, and is left to the next purge.
 
     Args:
         using: Database alias. Default: the setting ``DATABASE``.
@@ -265,32 +269,18 @@ def purge_chosen(
 
 
 def _delete(rows: QuerySet[Any], column: str, tally: _Tally) -> tuple[int, timedelta | None]:
-    """Batch by batch along the primary key: no index on a time is needed, and no lock is long.
+    """Batch by batch, each a short transaction of its own, so that no lock is long.
 
     Returns how many, and how long ago the oldest ``column`` was in the first batch that held one:
-    ids go with time, and to ask every batch would take as long again.
+    rows lie in the order of time, mostly, and to ask every batch would take as long again.
     """
     done, oldest = 0, None
-    for batch in _batches(rows):
+    for batch in batches(rows, conf().PURGE_BATCH):
         if oldest is None:
             oldest = batch.aggregate(age=Max(time_since(column)))["age"]
         # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
         # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
-        number = batch._raw_delete(rows.db)
+        number = batch._raw_delete(rows.db) if oldest is not None else 0
         done += number
         tally.add(number)
     return done, oldest
-
-
-def _batches(rows: QuerySet[Any]) -> Iterator[QuerySet[Any]]:
-    """The rows by ranges of ids that hold ``PURGE_BATCH`` rows each, whatever gaps purges have left
-    between them."""
-    ids = rows.model._default_manager.using(rows.db).order_by("pk").values_list("pk", flat=True)
-    size, low = conf().PURGE_BATCH, 0
-    while True:
-        behind = ids.filter(pk__gt=low)
-        last = [*behind[size - 1 : size]] or [*behind.reverse()[:1]]
-        if not last:
-            return
-        yield rows.filter(pk__gt=low, pk__lte=last[0])
-        low = last[0]

@@ -83,7 +83,7 @@ SETTINGS = Moment(
             given="`PURGE_BATCH` of zero",
             act=configured(PURGE_BATCH=0),
             error=ImproperlyConfigured,
-            says="IDEMPOTENCY['PURGE_BATCH'] must be a positive int, not 0. Its default: 5000.",
+            says="IDEMPOTENCY['PURGE_BATCH'] must be a positive int, not 0. Its default: 20000.",
         ),
         Refused(
             given="`MAX_RESULT_BYTES = True`",

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import timedelta
 
 import pytest
 from django.db import transaction
@@ -12,6 +11,7 @@ from django.utils import timezone
 
 from idempotency import execute
 from idempotency.models import IdempotencyRecord
+from tests.admin.records import ago, made
 from tests.execution.bodies import renamed, waits_for_a_lock
 from tests.harness.processes import ROOT, Process, database_url
 from tests.harness.waiting import wait_until
@@ -88,17 +88,15 @@ def test_a_database_that_does_not_answer_is_named(manage):
 
 
 def test_a_purge_that_is_interrupted_keeps_what_it_did_and_says_so(manage):
-    for number in range(20):
-        execute(lambda: None, key=number, scope="old")
-    IdempotencyRecord.objects.update(expires_at=timezone.now() - timedelta(hours=1))
-    sixteenth = IdempotencyRecord.objects.order_by("id").values_list("pk", flat=True)[15]
+    # Four fill a page, and a page is the smallest batch.
+    pks = [made(result="x" * 1800, expires_at=ago(hours=1)).pk for _ in range(20)]
     with transaction.atomic():
-        IdempotencyRecord.objects.select_for_update().get(pk=sixteenth)
+        IdempotencyRecord.objects.select_for_update().get(pk=pks[15])
         process = manage("purge", TEST_PURGE_BATCH="10")
         wait_until(waits_for_a_lock, "the purge to reach the row that is locked", seconds=60)
         process.signal(signal.SIGINT)
         assert process.wait() == 130
-    assert IdempotencyRecord.objects.count() == 10
+    assert IdempotencyRecord.objects.count() == 8
     assert process.log.read_text() == "Interrupted: what was done until then stays done.\n"
 
 

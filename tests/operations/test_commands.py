@@ -10,7 +10,7 @@ import pytest
 from celery import current_app
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
-from django.db import connection
+from django.db import connection, connections
 from django.db.models.signals import post_delete
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -21,10 +21,13 @@ from idempotency.maintenance import Purged, purge
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import park
 from idempotency.resolution import allow_again
+from tests.admin.records import ago, made
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOLD = Leased(on_doubt=OnDoubt.HOLD)
+#: Four records with such a result fill a page of PostgreSQL's, and a page is the smallest batch.
+QUARTER = "x" * 1800
 
 
 def run(command, *arguments):
@@ -56,8 +59,8 @@ def forget(**which):
 @override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
 def test_a_purge_deletes_what_is_forgotten_and_nothing_else():
     for number in range(5):
-        execute(lambda: None, key=number, scope="old")
-    execute(lambda: None, key=1, scope="new")
+        execute(lambda: QUARTER, key=number, scope="old")
+    execute(lambda: QUARTER, key=1, scope="new")
     forget(scope="old")
     purged = purge()
     assert purged.records == 5
@@ -68,33 +71,44 @@ def test_a_purge_deletes_what_is_forgotten_and_nothing_else():
 
 @override_settings(IDEMPOTENCY={"PURGE_BATCH": 1})
 def test_the_lag_is_that_of_the_first_that_is_forgotten():
-    for number, hours in enumerate((-1, 3, 2, -1)):
-        execute(lambda: None, key=number, scope="old")
-        rows = IdempotencyRecord.objects.filter(pk=IdempotencyRecord.objects.latest("pk").pk)
-        rows.update(expires_at=timezone.now() - timedelta(hours=hours))
+    for hours in (-1, 3, 2, -1):
+        for _ in range(4):
+            made(result=QUARTER, expires_at=ago(hours=hours))
     assert timedelta(hours=3) <= purge().lag < timedelta(hours=4)
 
 
-@override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
-def test_a_purge_steps_over_what_earlier_ones_have_deleted():
-    for number in range(4):
-        execute(lambda: None, key=number, scope="old")
-    forget(scope="old")
-    last = IdempotencyRecord.objects.latest("id").id
-    IdempotencyRecord.objects.filter(id=last).update(id=last + 10_000)
+@override_settings(IDEMPOTENCY={"PURGE_BATCH": 1})
+def test_a_purge_reads_no_page_twice_but_that_of_the_first_that_is_forgotten():
+    for hours in (-1, -1, 3, -1):
+        for _ in range(4):
+            made(result=QUARTER, expires_at=ago(hours=hours))
     with CaptureQueriesContext(connection) as queries:
-        assert purge().records == 4
+        purge()
+    reads = [query["sql"].split()[0] for query in queries if "ctid" in query["sql"]]
+    assert reads == ["SELECT", "SELECT", "SELECT", "DELETE", "DELETE"]
+
+
+@pytest.mark.django_db(databases=["default", "sqlite"])
+@override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
+def test_a_purge_along_ids_steps_over_what_earlier_ones_have_deleted():
+    for _ in range(4):
+        last = made(expires_at=ago(hours=1), using="sqlite").pk
+    IdempotencyRecord.objects.using("sqlite").filter(pk=last).update(id=last + 10_000)
+    with CaptureQueriesContext(connections["sqlite"]) as queries:
+        assert purge(using="sqlite").records == 4
     assert len(queries) < 20
 
 
+@pytest.mark.django_db(databases=["default", "sqlite"])
 @override_settings(IDEMPOTENCY={"PURGE_BATCH": 2})
-def test_a_purge_takes_whole_batches_where_a_purge_before_it_has_left_gaps():
+def test_a_purge_along_ids_takes_whole_batches_where_a_purge_before_it_has_left_gaps():
     for number in range(4):
-        execute(lambda: None, key=number, scope="kept")
-    for number, record in enumerate(IdempotencyRecord.objects.order_by("id")):
-        IdempotencyRecord.objects.filter(pk=record.pk).update(id=record.pk + 1000 * number)
-    with CaptureQueriesContext(connection) as queries:
-        purge()
+        record = made(expires_at=ago(hours=1), using="sqlite")
+        IdempotencyRecord.objects.using("sqlite").filter(pk=record.pk).update(
+            id=record.pk + 1000 * number
+        )
+    with CaptureQueriesContext(connections["sqlite"]) as queries:
+        purge(using="sqlite")
     deletes = [query["sql"] for query in queries if query["sql"].startswith("DELETE")]
     assert sum('FROM "idempotency_record"' in sql for sql in deletes) == 2, deletes
 

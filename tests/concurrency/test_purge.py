@@ -1,0 +1,158 @@
+"""A purge beside those who write: what became alive meanwhile stays, and nobody else waits."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from django.db import connection
+from django.db.models import QuerySet
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+from psycopg import Connection, connect
+
+from idempotency import execute
+from idempotency.maintenance import purge
+from idempotency.models import IdempotencyRecord
+from tests.admin.records import ago, made
+from tests.execution.bodies import Thread
+from tests.harness.processes import database_url
+from tests.harness.waiting import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+#: Four records with such a result fill a page, and a page is the smallest batch.
+QUARTER = "x" * 1800
+ONE_PAGE = override_settings(IDEMPOTENCY={"PURGE_BATCH": 1})
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'DELETE%'
+"""
+MANY = """
+INSERT INTO idempotency_record
+       (key_hash, scope, state, attempt, generation, settled_at, expires_at, result)
+SELECT md5(n::text)::uuid, 'test', 'succeeded', 1, 1, now(), now(), repeat('x', 1800)
+  FROM generate_series(1, 100) n
+"""
+ALIVE = "UPDATE idempotency_record SET expires_at = now() + interval '1 day' WHERE id = %s"
+ANEW = "UPDATE idempotency_record SET attempt = 2 WHERE id = %s"
+
+
+def forgotten(number: int) -> list[int]:
+    return [made(result=QUARTER, expires_at=ago(hours=1)).pk for _ in range(number)]
+
+
+def kept() -> QuerySet:
+    return IdempotencyRecord.objects.order_by("pk").values_list("pk", flat=True)
+
+
+def ask(sql: str, *parameters: int) -> str | int:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        [value] = cursor.fetchone()
+    return value
+
+
+def page_of(pk: int) -> int:
+    at = ask("SELECT ctid FROM idempotency_record WHERE id = %s", pk)
+    return int(at.strip("()").split(",")[0])
+
+
+def pages() -> int:
+    return ask("SELECT pg_relation_size('idempotency_record') / 8192")
+
+
+@contextmanager
+def changed(pk: int, change: str) -> Iterator[Connection]:
+    """A record that somebody has changed, and not committed yet."""
+    with connect(database_url()) as writer:
+        writer.execute(change, [pk])
+        yield writer
+
+
+def wait_for(purges: int) -> None:
+    """Until so many wait for a row."""
+    with connect(database_url(), autocommit=True) as observer:
+        wait_until(
+            lambda: observer.execute(WAITING).fetchone() == (purges,),
+            f"{purges} that wait for a row",
+        )
+
+
+def answer_of(call):
+    with Thread(call) as other:
+        return other.result()
+
+
+@pytest.mark.parametrize("number", [4, 3], ids=["and moved", "in its page"])
+def test_a_record_that_became_alive_between_scan_and_delete_stays(number):
+    pks = forgotten(number)
+    with changed(pks[1], ALIVE) as writer, Thread(purge) as purging:
+        wait_for(1)
+        writer.commit()
+        assert purging.result().records == number - 1
+    assert list(kept()) == [pks[1]]
+    assert page_of(pks[1]) == (number == 4)
+
+
+@ONE_PAGE
+def test_a_record_that_moved_and_is_forgotten_is_found_by_the_next_purge_at_the_latest():
+    pks = forgotten(8)
+    with changed(pks[1], ANEW) as writer, Thread(purge) as purging:
+        wait_for(1)
+        writer.commit()
+        assert purging.result().records in (7, 8)
+    purge()
+    assert list(kept()) == []
+
+
+@ONE_PAGE
+def test_two_purges_at_once_delete_each_record_once():
+    pks = forgotten(12)
+    with changed(pks[5], ALIVE) as writer, Thread(purge) as one, Thread(purge) as other:
+        wait_for(2)
+        writer.commit()
+        assert one.result().records + other.result().records == 11
+    assert list(kept()) == [pks[5]]
+
+
+def test_a_purge_that_waits_keeps_nobody_from_another_key():
+    execute(lambda: "alive", key="known", scope="test")
+    pks = forgotten(3)
+    with changed(pks[2], ANEW) as writer, Thread(purge) as purging:
+        wait_for(1)
+        known = answer_of(lambda: execute(lambda: "again", key="known", scope="test"))
+        new = answer_of(lambda: execute(lambda: "new", key="new", scope="test"))
+        writer.commit()
+        assert purging.result().records == 3
+    assert (known.result, new.result) == ("alive", "new")
+    assert kept().count() == 2
+
+
+@ONE_PAGE
+def test_empty_pages_that_a_rollback_left_hide_no_row_and_cost_a_look_each():
+    forgotten(8)
+    with connect(database_url()) as writer:
+        writer.execute(MANY)
+        last = forgotten(1)
+        writer.rollback()
+    assert page_of(last[0]) > 20
+    with CaptureQueriesContext(connection) as queries:
+        assert purge().records == 9
+    assert sum("ctid" in query["sql"] for query in queries) == pages() + 1
+
+
+@ONE_PAGE
+def test_a_table_that_is_cut_while_it_is_purged_is_purged_all_the_same():
+    forgotten(8)
+    gone = forgotten(40)
+    IdempotencyRecord.objects.filter(pk__in=gone).delete()
+    sizes = [pages()]
+
+    def cut(_: int) -> None:
+        with connect(database_url(), autocommit=True) as other:
+            other.execute("VACUUM idempotency_record")
+        sizes.append(pages())
+
+    assert purge(progress=cut).records == 8
+    assert (sizes[0], sizes[1], sizes[-1]) == (12, 2, 0)
