@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
-import time
 from dataclasses import dataclass
 from math import exp
 from statistics import median
@@ -15,6 +13,7 @@ from tests.benchmarks.counting import ask
 from tests.benchmarks.drawing import bars, lines
 from tests.benchmarks.growing import Space, fill
 from tests.benchmarks.pages import cpu_of_server
+from tests.benchmarks.purging import Purging, purging, told
 from tests.benchmarks.rounds import NUMBERS, TRUSTED, Effort, Rounds, Say
 from tests.benchmarks.subjects import BARE, CONTROL, DUPLICATE, FIRST, SUBJECTS, first
 from tests.benchmarks.writing import Findings, table
@@ -24,6 +23,8 @@ PAGE = 8192
 BETWEEN = (10_000, 100_000, 1_000_000)
 LARGE = (10_000_000, 100_000_000, 1_000_000_000)
 LOOKUPS = 200
+#: Records of the table of which half is purged, at most.
+HALVED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,12 @@ def measure(say: Say, effort: Effort) -> Findings:
     found = Findings("growth")
     grown = [_grown(rows, say, effort) for rows in effort.rows]
     found.blocks["sizes"] = _sizes(grown)
-    found.blocks["space"], found.blocks["larger"] = _space(grown), _larger(grown)
-    say("growth: the purge, and first executions beside it")
-    found.blocks["purge"] = _purged(grown[-1])
+    say("growth: purges, and first executions beside them")
+    purges = [purging(grown[-1].rows)]
+    fill(halved := min(grown[-1].rows, HALVED), say, days=60)
+    purges.append(purging(halved))
+    found.blocks["purge"] = told(purges)
+    found.blocks["space"], found.blocks["larger"] = _space(grown), _larger(grown, purges[0])
     found.drawings["growth-time.svg"] = bars(
         "Time by that of the bare transaction, with so many records",
         ["first execution", "duplicate"],
@@ -180,9 +184,9 @@ def _space(grown: list[Grown]) -> str:
     return table([*heads, "of these the key's", "together, GB"], rows)
 
 
-def _larger(grown: list[Grown]) -> str:
+def _larger(grown: list[Grown], purge: Purging) -> str:
     """Reckoned, not measured."""
-    heads = ["Records", "table and indexes, GB", "pages of the key's index"]
+    heads = ["Records", "table and indexes, GB", "pages of the key's index", "a purge, s"]
     heads += [f"page images a record, {n:,} between checkpoints" for n in BETWEEN]
     known, image = grown[-1], (grown[-1].wal - grown[0].wal) / max(grown[-1].images, 0.01)
     each = (known.space.table + known.space.indexes) / max(known.rows, 1)
@@ -190,41 +194,9 @@ def _larger(grown: list[Grown]) -> str:
     for size in LARGE:
         leaves = _leaves(size, known)
         images = [f"{_images(leaves, n):.2f}" for n in BETWEEN]
-        rows.append([f"{size:,}", f"{size * each / 1e9:.0f}", f"{leaves:,.0f}", *images])
+        space = [f"{size * each / 1e9:.0f}", f"{leaves:,.0f}"]
+        seconds = size * purge.seconds / max(purge.rows, 1)
+        rows.append([f"{size:,}", *space, f"{seconds:,.0f}", *images])
     return (
         f"{table(heads, rows)}\nA page image took {image:,.0f} bytes in what was measured above.\n"
     )
-
-
-def _purged(known: Grown) -> str:
-    fork = multiprocessing.get_context("fork")
-    alone, done = known.rounds.microseconds(FIRST), fork.SimpleQueue()
-    connection.close()  # not to be shared with the child
-    purge = fork.Process(target=_purge, args=(done,))
-    purge.start()
-    times = []
-    while done.empty() and purge.is_alive():
-        start = time.perf_counter()
-        first(next(NUMBERS))
-        times.append(time.perf_counter() - start)
-    purge.join()
-    assert purge.exitcode == 0, "the purge has failed"
-    records, seconds = done.get()
-    begin = time.perf_counter()
-    with connection.cursor() as cursor:
-        cursor.execute("VACUUM idempotency_record")
-    vacuum = time.perf_counter() - begin
-    return (
-        f"{records:,} of {known.rows:,} records were purged in {seconds:.1f} s: "
-        f"{records / seconds:,.0f} records/s. Beside it {len(times):,} first executions went on, "
-        f"and took {1e6 * median(times):.0f} µs; without it they took {alone:.0f} µs (medians). "
-        f"The VACUUM after it, which autovacuum does by itself, took {vacuum:.1f} s.\n"
-    )
-
-
-def _purge(done: multiprocessing.SimpleQueue) -> None:
-    from idempotency.maintenance import purge
-
-    begin = time.perf_counter()
-    purged = purge()
-    done.put((purged.records, time.perf_counter() - begin))
