@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import DatabaseError, InterfaceError
 from django.dispatch import Signal
@@ -29,7 +29,7 @@ from idempotency.parking import publish_parked
 from idempotency.policies import UNSET, Leased, OnDoubt
 from idempotency.querysets import Claim
 from idempotency.states import State
-from idempotency.storage import Look, Seen
+from idempotency.storage import Seen
 
 logger = logging.getLogger("idempotency")
 
@@ -76,51 +76,62 @@ class LeasedRun(Run):
     def _claim(self) -> Seen | None:
         """Claim the key, unless its record answers this call."""
         self.storage.refuse_foreign_transaction()
+        self.claim = self._claim_under(self.call.key.hashes[0])
         try:
-            with self.storage.transaction(joined=self.storage.in_test_case):
-                look = self.storage.lock_and_look(
-                    self.call.key, read_committed=not self.storage.in_test_case, flushed=True
-                )
-                seen = look.seen
-                if seen is not None and seen.claim_id == self.claim_id:
-                    return None  # the reply to its COMMIT was lost
-                answer = self.judge(look)
-                if answer is not None:
-                    return answer
-                self._insert(look)
+            look = self.storage.claim(self.entry, self.claim, **self._declared)
+            seen = look.seen
+            if seen is not None and seen.claim_id == self.claim_id:
+                # Its record is new, or the reply to its COMMIT was lost.
+                self.claim = self._claim_under(seen.key_hash)
+                return None
+            self.claim = None  # there is nothing to release
+            return self.judge(look) or self._take_over()
         except DatabaseError as error:
             if self.storage.is_record_changed(error):
                 raise RecordChangedError from error
             raise
-        if seen is not None:
-            self.announce(
-                Kind.TAKEN_OVER,
-                key_hash=seen.key_hash,
-                attempt=self.number,
-                note=f"It was {seen.state.value}.",
+
+    def _take_over(self) -> Seen | None:
+        """Claim a key whose record answers nothing, unless it does by now."""
+        with self.storage.transaction(joined=self.storage.in_test_case):
+            look = self.storage.lock_and_look(
+                self.call.key, read_committed=not self.storage.in_test_case, flushed=True
             )
+            answer, seen = self.judge(look), look.seen
+            if answer is not None:
+                return answer
+            if seen is None:
+                raise RecordChangedError  # purged meanwhile
+            self.claim = self._claim_under(seen.key_hash)
+            self.number, self.generation = seen.attempt + 1, seen.generation
+            self.repeats = seen.effect_begun and not seen.is_forgotten
+            if not self.storage.take_over(self.entry, self.claim, seen, **self._declared):
+                raise RecordChangedError
+        self.announce(
+            Kind.TAKEN_OVER,
+            key_hash=seen.key_hash,
+            attempt=self.number,
+            note=f"It was {seen.state.value}.",
+        )
         return None
 
-    def _insert(self, look: Look) -> None:
-        seen = look.seen
-        self.claim = Claim(
+    def _claim_under(self, key_hash: UUID) -> Claim:
+        return Claim(
             id=self.claim_id,
-            key_hash=seen.key_hash if seen else self.call.key.hashes[0],
+            key_hash=key_hash,
             retention=self.entry.retention,
             lease=self.call.lease,
         )
-        if seen is not None:
-            self.number, self.generation = seen.attempt + 1, seen.generation
-            self.repeats = seen.effect_begun and not seen.is_forgotten
-        if not self.storage.claim(
-            self.entry,
-            self.claim,
-            seen,
-            policy=self.policy.stored,
-            begins=self.effect_begun,
-            window=None if self.policy.provider_window is UNSET else self.policy.provider_window,
-        ):
-            raise RecordChangedError
+
+    @property
+    def _declared(self) -> dict[str, Any]:
+        """What a claim says of its effect."""
+        window = self.policy.provider_window
+        return {
+            "policy": self.policy.stored,
+            "begins": self.effect_begun,
+            "window": None if window is UNSET else window,
+        }
 
     @property
     def _held(self) -> Claim:
@@ -193,13 +204,27 @@ class LeasedRun(Run):
             # The effect has happened: nothing may be repeated because of its result.
             logger.exception("The result of %s is not stored, and cannot be replayed.", self.named)
             text = None
-        if not self._insist(lambda: self._succeed(claim, text)):
+        if not self._settle(claim, text):
             raise self._lease_lost(claim)
         return Outcome(decoded(text, otherwise=value), replayed=False)
+
+    def _settle(self, claim: Claim, text: str | None) -> bool:
+        """Settle as succeeded: mostly in one message."""
+        if not self.storage.in_test_case and self._persistently(
+            lambda: self._succeed_in_one_message(claim, text)
+        ):
+            return True
+        return self._insist(lambda: self._succeed(claim, text))
+
+    def _succeed_in_one_message(self, claim: Claim, text: str | None) -> bool:
+        with self.storage.one_message():
+            return self.storage.succeed(claim, result=text)
 
     def _succeed(self, claim: Claim, text: str | None) -> bool:
         if self.storage.succeed(claim, result=text):
             return True
+        if self.storage.has_ended(claim, State.SUCCEEDED):
+            return True  # the reply was lost
         self.ended_own_doubt = self.storage.resolve_own_doubt(claim, happened=True, result=text)
         return self.ended_own_doubt
 

@@ -125,6 +125,15 @@ class Storage(ABC):
             key = Key("", (Digest(key_hash, None),))
             yield self.lock_and_look(key, read_committed=not self.in_test_case)
 
+    @contextmanager
+    def one_message(self) -> Iterator[None]:
+        """A message outside of a transaction, which commits by itself. Whatever strikes, no
+        connection is left that still waits for its reply."""
+        try:
+            yield
+        finally:
+            self._discard_unless_idle()
+
     def end_leftovers(self) -> None:
         """Make an end of a transaction that a leased body left open: what is settled inside it
         would be seen by nobody."""
@@ -328,7 +337,10 @@ class Storage(ABC):
 
         Returns False when somebody was faster.
         """
-        return self.claim(entry, claim, seen, policy=TRANSACTIONAL, begins=False)
+        if seen is not None:
+            return self.take_over(entry, claim, seen, policy=TRANSACTIONAL, begins=False)
+        self._insert_claim(entry, claim, policy=TRANSACTIONAL, begins=False)
+        return True
 
     def exhaust(self, entry: Entry, seen: Seen) -> bool:
         """Let no delivery claim the key any more. Returns False when somebody was faster."""
@@ -340,37 +352,54 @@ class Storage(ABC):
         self,
         entry: Entry,
         claim: Claim,
-        seen: Seen | None,
         *,
         policy: str,
         begins: bool,
         window: timedelta | None = None,
-    ) -> bool:
-        """Claim the key: a new record, or one that was seen to be claimable.
+    ) -> Look:
+        """Claim a key that has no record, if its lock is free, and commit that to disk; outside of
+        a transaction.
 
         Args:
             policy: By which the effect is judged that begins under the claim.
             begins: Whether the effect begins with the claim.
             window: How long the provider knows a repeat; None for ever.
 
-        Returns False when somebody was faster.
+        Returns what is there now: this very claim, or what it was not made for.
         """
-        columns = entry.columns(claim.key_hash) | {
-            "policy": policy,
-            "owner": owner(),
-            "effect_begun_at": Now() if begins else None,
-            "repeat_until": None if window is None else after(window - claim.lease),
-        }
-        if seen is not None:
-            if seen.effect_begun and not seen.is_forgotten:
-                # The provider counts from the first time it saw the key, and so do we.
-                columns |= {
-                    "effect_begun_at": F("effect_begun_at"),
-                    "repeat_until": F("repeat_until"),
-                    # Until this claim has an effect of its own, it is that one's policy.
-                    "policy": policy if begins else F("policy"),
-                }
-            return self.records.take_over(seen, claim, **columns)
+        with self.transaction(joined=self.in_test_case):
+            look = self.lock_and_look(entry.key, read_committed=not self.in_test_case, flushed=True)
+            if look.seen is not None or not look.locked:
+                return look
+            self._insert_claim(entry, claim, policy=policy, begins=begins, window=window)
+            return self.peek(entry.key)
+
+    def take_over(
+        self,
+        entry: Entry,
+        claim: Claim,
+        seen: Seen,
+        *,
+        policy: str,
+        begins: bool,
+        window: timedelta | None = None,
+    ) -> bool:
+        """Claim a key whose record was seen to be claimable; inside the transaction of the look.
+
+        The arguments are those of ``claim()``. Returns False when somebody was faster.
+        """
+        columns = self._claimed(entry, claim, policy=policy, begins=begins, window=window)
+        if seen.effect_begun and not seen.is_forgotten:
+            # The provider counts from the first time it saw the key, and so do we.
+            columns |= {
+                "effect_begun_at": F("effect_begun_at"),
+                "repeat_until": F("repeat_until"),
+                # Until this claim has an effect of its own, it is that one's policy.
+                "policy": policy if begins else F("policy"),
+            }
+        return self.records.take_over(seen, claim, **columns)
+
+    def _insert_claim(self, entry: Entry, claim: Claim, **declared: Any) -> None:
         self.records.create(
             key_hash=claim.key_hash,
             state=State.RUNNING,
@@ -379,9 +408,25 @@ class Storage(ABC):
             claimed_at=Now(),
             lease_expires_at=after(claim.lease),
             expires_at=after(claim.retention),
-            **columns,
+            **self._claimed(entry, claim, **declared),
         )
-        return True
+
+    def _claimed(
+        self,
+        entry: Entry,
+        claim: Claim,
+        *,
+        policy: str,
+        begins: bool,
+        window: timedelta | None = None,
+    ) -> dict[str, Any]:
+        """The columns that tell what a claim is for."""
+        return entry.columns(claim.key_hash) | {
+            "policy": policy,
+            "owner": owner(),
+            "effect_begun_at": Now() if begins else None,
+            "repeat_until": None if window is None else after(window - claim.lease),
+        }
 
     def begin_effect(self, claim: Claim, *, policy: str) -> bool:
         """Mark the beginning of the effect, on disk; inside a transaction."""
@@ -393,8 +438,9 @@ class Storage(ABC):
         return self.records.renew(claim)
 
     def succeed(self, claim: Claim, *, result: str | None) -> bool:
-        """Settle the claim: the effect happened. True also when this claim did it before."""
-        return self.records.succeed(claim, result=result) or self.has_ended(claim, State.SUCCEEDED)
+        """Settle the claim: the effect happened. One statement, in a transaction or outside of
+        one. False says only that the claim is not held: see ``has_ended()``."""
+        return self.records.succeed(claim, result=result)
 
     def hold(self, claim: Claim) -> None:
         """Lock the claim's row in this transaction: a heartbeat that wrote it meanwhile would make

@@ -12,9 +12,11 @@ from psycopg import ClientCursor, Error
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import TimestamptzLoader
 
+from idempotency.attempts import owner
 from idempotency.keys import Key
+from idempotency.querysets import Claim
 from idempotency.storage.base import TABLES, Storage
-from idempotency.storage.rows import Entry, Look, Row, seen_first
+from idempotency.storage.rows import Entry, Look, Row, Seen, seen_first
 
 logger = logging.getLogger("idempotency")
 
@@ -67,6 +69,26 @@ ON CONFLICT (key_hash) DO UPDATE
        claim_id = NULL, policy = NULL, owner = NULL, error_class = NULL, error_message = NULL,
        effect_begun_at = NULL, lease_expires_at = NULL, repeat_until = NULL,
        exhausted_at = NULL
+"""
+
+# What the lock came to, for the next statement of the message; forgotten with the transaction.
+REMEMBERED = """
+SELECT begun_at, locked, set_config('idempotency.locked', locked::text, true)
+  FROM ({lock}) AS tried (begun_at, locked)
+"""
+
+# The lock keeps transactional attempts out, and no unique key spans an older secret's hash.
+CLAIM = """
+INSERT INTO idempotency_record
+       (key_hash, scope, key, fingerprint, task_id, state, attempt, generation, claim_id,
+        policy, owner, claimed_at, effect_begun_at, repeat_until, lease_expires_at, expires_at)
+SELECT %(key_hash)s, %(scope)s, %(key)s, %(fingerprint)s, %(task_id)s, 'running', 1, 1, %(id)s,
+       %(policy)s, %(owner)s, statement_timestamp(),
+       CASE WHEN %(begins)s THEN statement_timestamp() END,
+       statement_timestamp() + %(window)s::interval - %(lease)s, statement_timestamp() + %(lease)s,
+       statement_timestamp() + %(retention)s
+ WHERE current_setting('idempotency.locked')::boolean
+   AND NOT EXISTS (SELECT FROM idempotency_record WHERE key_hash = ANY(%(hashes)s))
 """
 
 # PostgreSQL manual, appendix A: serialization_failure, deadlock_detected.
@@ -186,6 +208,45 @@ class PostgreSQL(Storage):
     def add_record(self, entry: Entry, look: Look, *, result: str | None) -> None:
         self._send(*_record(entry, look, result))
 
+    def claim(
+        self,
+        entry: Entry,
+        claim: Claim,
+        *,
+        policy: str,
+        begins: bool,
+        window: timedelta | None = None,
+    ) -> Look:
+        if self.in_test_case:
+            return super().claim(entry, claim, policy=policy, begins=begins, window=window)
+        # The statements of one message are one transaction, without BEGIN and COMMIT, and the
+        # reply comes when it is committed. (PostgreSQL manual, "Multiple Statements in a Simple
+        # Query".) It may insert nothing: there is no effect yet that would be committed alone.
+        lock, look = _lock_and_look(entry.key).split(";", 1)
+        remembered = REMEMBERED.format(lock=lock)
+        with self.one_message():
+            cursor = self._send(
+                ";".join([READ_COMMITTED, FLUSHED, remembered, CLAIM, look]),
+                entry.columns(claim.key_hash)
+                | {
+                    "key_hash": claim.key_hash,
+                    "id": claim.id,
+                    "policy": policy,
+                    "owner": owner(),
+                    "begins": begins,
+                    "window": window,
+                    "lease": claim.lease,
+                    "retention": claim.retention,
+                    "hashes": list(entry.key.hashes),
+                },
+            )
+            for _ in (READ_COMMITTED, FLUSHED):
+                cursor.nextset()
+            [(begun_at, locked, _)] = cursor.fetchall()
+            for _ in (remembered, CLAIM):
+                cursor.nextset()
+            return Look(begun_at, locked, _seen(cursor))
+
     def flush_at_commit(self) -> None:
         self._send(FLUSHED)
 
@@ -234,10 +295,12 @@ def _lock_and_look(key: Key) -> str:
 def _looked(cursor: ClientCursor[Any]) -> Look:
     [(begun_at, locked)] = cursor.fetchall()
     cursor.nextset()
+    return Look(begun_at, locked, _seen(cursor))
+
+
+def _seen(cursor: ClientCursor[Any]) -> Seen | None:
     rows = cursor.fetchall()
-    if not rows:
-        return Look(begun_at, locked, None)
-    return Look(begun_at, locked, seen_first((Row(*row[:-1]) for row in rows), now=rows[0][-1]))
+    return seen_first((Row(*row[:-1]) for row in rows), now=rows[0][-1]) if rows else None
 
 
 def _record(entry: Entry, look: Look, result: str | None) -> tuple[str, dict[str, Any]]:

@@ -131,7 +131,7 @@ class Delivering(threading.Thread):
             connections.close_all()
 
     def _meet(self, moment: str) -> None:
-        if moment == "after lock_and_look":
+        if moment in ("after lock_and_look", "after claim"):
             self._overlap.look(self)
         elif moment == BEFORE_EFFECT:
             self._overlap.hold()

@@ -11,6 +11,7 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection, transaction
 from django.db.backends.base import base
+from django.db.models.functions import Now
 from psycopg import connect
 
 from idempotency import (
@@ -26,6 +27,7 @@ from idempotency import (
     transactional,
 )
 from idempotency.exceptions import NoAttempt
+from idempotency.keys import digest
 from idempotency.models import IdempotencyRecord
 from idempotency.states import State
 from tests.harness.processes import database_url
@@ -86,8 +88,39 @@ def test_a_limit_while_the_server_is_silent_leaves_nothing_open(
     assert process.answer() == answer
 
 
-def test_a_limit_while_a_claim_is_committed_may_be_lost(call, gates, proxy):
+@pytest.mark.parametrize(("place", "state"), [("before", "running"), ("after", "failed")])
+def test_a_limit_while_a_claim_is_made_leaves_it_released_or_to_its_lease(
+    place, state, call, gates, proxy
+):
+    """To its lease if the claim is on its way still: nothing is there yet to be released."""
+    gates.close("afterwards")
+    stop = proxy.hold(**{place: "pg_try_advisory_xact_lock"})
+    process = call(
+        "tests.jobs.calls:run_until_soft_time_limit",
+        {"DATABASE_URL": proxy.url},
+        task="unclear",
+        key="key",
+    )
+    stop.wait_reached()
+    process.signal(signal.SIGUSR1)
+    gates.wait_for_arrivals("afterwards")
+    stop.release()
+    assert effects("key", "written afterwards") == 1
+    wait_until(lambda: IdempotencyRecord.objects.filter(state=state).exists(), state)
+    gates.open("afterwards")
+    assert process.answer() == ["raised", "SoftTimeLimitExceeded"]
+
+
+def test_a_limit_while_a_take_over_is_committed_may_be_lost(call, gates, proxy):
     """A limit: Django cannot switch autocommit on then, and its error hides the one that struck."""
+    IdempotencyRecord.objects.create(
+        key_hash=digest("key", scope="tests.jobs.tasks.unclear").hashes[0],
+        scope="tests.jobs.tasks.unclear",
+        state=State.FAILED,
+        attempt=1,
+        settled_at=Now(),
+        expires_at=Now() + timedelta(days=1),
+    )
     gates.close("afterwards")
     stop = proxy.hold(after="COMMIT")
     process = call(
@@ -97,6 +130,7 @@ def test_a_limit_while_a_claim_is_committed_may_be_lost(call, gates, proxy):
         key="key",
     )
     stop.wait_reached()
+    assert IdempotencyRecord.objects.get().state == State.RUNNING
     process.signal(signal.SIGUSR1)
     gates.wait_for_arrivals("afterwards")
     stop.release()

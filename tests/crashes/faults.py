@@ -69,13 +69,13 @@ def phase(points: list[Point], policy: Policy) -> Phase:
     if "before the effect" in names:
         is_marked = not policy.marks_effect or _committed_after("after begin_effect", names)
         return Phase.BEFORE_EFFECT if is_marked else Phase.UNMARKED
-    return Phase.CLAIMED if _committed_after("after claim", names) else Phase.BEFORE_CLAIM
+    return Phase.CLAIMED if "after the claim" in names else Phase.BEFORE_CLAIM
 
 
 def _is_settled(names: list[str]) -> bool:
-    return "after INSERT idempotency_record and COMMIT" in names or _committed_after(
-        "after succeed", names
-    )
+    if "before succeed" in names:
+        return "after UPDATE idempotency_record" in names[names.index("before succeed") :]
+    return "after INSERT idempotency_record and COMMIT" in names
 
 
 def _committed_after(step: str, names: list[str]) -> bool:

@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from psycopg import IsolationLevel, connect
 from psycopg.conninfo import conninfo_to_dict
 
-from idempotency import Leased, OnDoubt, Transactional, events
+from idempotency import Leased, OnDoubt, Transactional, current_attempt, events
 from idempotency.attempts import Delivery
 from idempotency.calls import Call
 from idempotency.exceptions import AlreadyRunning
@@ -164,9 +164,47 @@ def test_a_delivery_whose_key_is_busy_takes_two_and_a_flagged_one_takes_one(trip
         assert trips(lambda key: deferred(flagged=True)) == 1
 
 
-def test_a_leased_execution_takes_six_round_trips(trips, merged):
-    """Look, claim, COMMIT; then the settlement in a transaction of Django's own."""
-    assert trips(lambda key: once(key, lambda key: RESULT, policy=HOLD)) == 7 - merged
+def leased(key: str, body: Callable[[str], Any] = lambda key: RESULT) -> Any:
+    return once(key, body, policy=HOLD)
+
+
+def test_a_leased_execution_takes_two_round_trips_and_its_duplicate_one(trips, late):
+    """The claim and the settlement, each of which commits by itself, and begins by itself."""
+    assert trips(leased) == 2
+    assert trips(leased) == 1
+
+
+def test_a_leased_delivery_whose_key_is_busy_takes_one(trips):
+    def refused(key: str) -> None:
+        with pytest.raises(AlreadyRunning):
+            leased("busy")
+
+    gate = Gate()
+    with gate.held(lambda: leased("busy", lambda key: gate.pass_())):
+        assert trips(refused) == 1
+
+
+def test_a_leased_execution_over_a_failure_takes_three_more_and_what_its_event_takes(trips, merged):
+    """The claim finds the failure, and then BEGIN with lock and look, UPDATE, COMMIT."""
+    policy = Leased(on_doubt=OnDoubt.HOLD, no_effect_errors=(KeyError,))
+
+    def failed(key: str) -> None:
+        with pytest.raises(KeyError):
+            once(key, lambda key: {}[key], policy=policy)
+
+    trips(failed)
+    events_cost = 4  # BEGIN, how many there are, INSERT, COMMIT
+    assert trips(leased) == 2 + 4 - merged + events_cost
+
+
+def test_a_mark_takes_four_round_trips(trips):
+    """BEGIN, the setting that flushes, UPDATE, COMMIT: Django's own statements."""
+    marked = Leased(on_doubt=OnDoubt.HOLD, marks_effect=True)
+
+    def mark(key: str) -> None:
+        current_attempt().effect_begins()
+
+    assert trips(lambda key: once(key, mark, policy=marked)) == 2 + 4
 
 
 # -- WAL, transaction ids and space --------------------------------------------------------------
@@ -250,6 +288,38 @@ def test_a_duplicate_writes_no_wal(policy, flagged, late):
         once(f"key {number}", policy=policy, flagged=flagged)
     query("SELECT pg_stat_force_next_flush()::text")
     assert query(spent) == before
+
+
+SPENT = """
+SELECT n_tup_hot_upd, (SELECT wal_records FROM pg_stat_get_backend_wal(pg_backend_pid()))
+  FROM pg_stat_user_tables WHERE relname = 'idempotency_record'
+"""
+ATTENTION = "SELECT pg_get_indexdef('idempotency_record_attention'::regclass)"
+
+
+def test_what_makes_a_settlement_no_hot_update_is_three_index_entries():
+    def spent(tag: str) -> tuple[int, int]:
+        """HOT updates, and records of WAL."""
+        counts = []
+        for number in range(2):
+            for each in range(TIMES * number):
+                leased(f"{tag} {each}")
+            query("SELECT pg_stat_force_next_flush()::text")
+            counts.append(query(SPENT))
+        (hot_before, records_before), (hot, records) = counts
+        return hot - hot_before, records - records_before
+
+    [index] = query(ATTENTION)
+    leased("so that the tables and indexes have their first pages")
+    hot, records = spent("with the index")
+    with connection.cursor() as cursor:
+        cursor.execute("DROP INDEX idempotency_record_attention")
+        try:
+            hot_without, records_without = spent("without it")
+        finally:
+            cursor.execute(index)
+    assert (hot, hot_without) == (0, TIMES)
+    assert records - records_without == pytest.approx(3 * TIMES, abs=TIMES / 2)
 
 
 MORE = """

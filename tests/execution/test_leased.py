@@ -326,11 +326,39 @@ def test_a_claim_that_lapsed_before_its_effect_is_taken_over():
     assert (record.state, record.attempt, record.result) == ("succeeded", 2, '"effect"')
 
 
-@pytest.mark.parametrize("before", ["nothing", "a failure"])
-def test_a_record_that_has_changed_since_it_was_seen_is_not_claimed(before, no_locks, monkeypatch):
-    if before == "a failure":
-        with pytest.raises(KeyError):
-            once(lambda: fail(KeyError), REFUSALS)
+SLOW_CLAIM = """
+CREATE FUNCTION wait_for_test() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END $$;
+CREATE TRIGGER slow_claim BEFORE INSERT ON idempotency_record FOR EACH ROW
+    WHEN (current_setting('application_name') = 'slow') EXECUTE FUNCTION wait_for_test()
+"""
+
+
+def test_of_two_claims_that_no_lock_keeps_apart_the_slower_one_is_busy(no_locks):
+    def slowly():
+        with connection.cursor() as cursor:
+            cursor.execute("SET application_name = 'slow'")
+        return once()
+
+    running = Gate()
+    with connect(database_url(), autocommit=True) as holder:
+        holder.execute(SLOW_CLAIM)
+        try:
+            holder.execute("SELECT pg_advisory_lock(4711)")
+            with Thread(slowly) as slow:
+                wait_until(waits_for_a_lock, "the claim to wait, which has seen no record")
+                with running.held(lambda: once(running.pass_)):
+                    holder.execute("SELECT pg_advisory_unlock(4711)")
+                    assert isinstance(slow.result(), AlreadyRunning)
+        finally:
+            holder.execute("SELECT pg_advisory_unlock_all()")
+            holder.execute("DROP FUNCTION wait_for_test CASCADE")
+    assert effects() == 0
+
+
+def test_a_failure_that_has_changed_since_it_was_seen_is_not_claimed(no_locks, monkeypatch):
+    with pytest.raises(KeyError):
+        once(lambda: fail(KeyError), REFUSALS)
     look, seen, running = PostgreSQL.lock_and_look, Gate(), Gate()
 
     def slow_look(storage, key, **options):
@@ -626,23 +654,32 @@ def test_while_a_transaction_runs_the_key_cannot_be_claimed():
     assert effects() == 0
 
 
+NOTE_CLAIMS = """
+CREATE FUNCTION note_for_test() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN
+        INSERT INTO jobs_effect (key, note, pid, created_at)
+        VALUES ('claim', current_setting('synchronous_commit'), 1, now());
+        RETURN NEW;
+    END $$;
+CREATE TRIGGER note_claim BEFORE INSERT OR UPDATE ON idempotency_record FOR EACH ROW
+    WHEN (NEW.state = 'running') EXECUTE FUNCTION note_for_test()
+"""
+
+
 def test_claims_are_flushed_whatever_the_session_says():
+    """The first one, and one that takes over."""
     with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = off")
-        seen = []
-
-        def look(execute, sql, params, many, context):
-            if "INSERT INTO" in sql and "idempotency_record" in sql:
-                with connection.connection.cursor() as inner:
-                    inner.execute("SHOW synchronous_commit")
-                    seen.append(inner.fetchone()[0])
-            return execute(sql, params, many, context)
-
-        with connection.execute_wrapper(look):
-            once()
-        cursor.execute("SHOW synchronous_commit")
-        assert cursor.fetchone() == ("off",)
-    assert seen == ["on"]
+        cursor.execute(NOTE_CLAIMS)
+        try:
+            cursor.execute("SET synchronous_commit = off")
+            with pytest.raises(KeyError):
+                once(lambda: fail(KeyError), REFUSALS)
+            once(policy=REFUSALS)
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("off",)
+        finally:
+            cursor.execute("RESET synchronous_commit; DROP FUNCTION note_for_test CASCADE")
+    assert effects("on") == 2
 
 
 def test_in_the_middle_of_a_rotation_a_claim_sees_the_other_deploy_s(monkeypatch):
@@ -673,6 +710,7 @@ def test_in_the_middle_of_a_rotation_a_claim_sees_the_other_deploy_s(monkeypatch
                 holder.execute("SELECT pg_advisory_unlock_all()")
                 assert other.result().replayed is True
     assert effects() == 1
+    assert the_record().state == "succeeded"  # and no claim beside it
 
 
 @pytest.mark.django_db(transaction=False)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import DatabaseError, connection, transaction
+from django.test import override_settings
 from django.utils import timezone
 from psycopg import connect
 from psycopg.conninfo import conninfo_to_dict
@@ -62,9 +63,9 @@ def test_a_transactional_job_survives_a_cut_at_each_message(message, place, line
 
 @pytest.mark.parametrize("place", ["before", "after"])
 @pytest.mark.parametrize("policy", [HOLD, MARKED])
-@pytest.mark.parametrize("message", ["pg_try_advisory_xact_lock", "COMMIT", "UPDATE"])
+@pytest.mark.parametrize("message", ["pg_try_advisory_xact_lock", "UPDATE"])
 def test_a_leased_job_survives_a_cut_at_each_message(message, policy, place, line):
-    """COMMIT is the claim's; UPDATE is the mark of the effect, else the settlement."""
+    """The claim; the mark of the effect, else the settlement."""
     calls = []
 
     def body():
@@ -79,6 +80,22 @@ def test_a_leased_job_survives_a_cut_at_each_message(message, policy, place, lin
     assert calls == ["effect"]
     record = the_record()
     assert (record.state, record.attempt, record.result) == ("succeeded", 1, '"sent"')
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("message", ["SET TRANSACTION", "BEGIN", "UPDATE", "COMMIT"])
+def test_a_take_over_survives_a_cut_at_each_message(message, place, line, told):
+    """SET TRANSACTION is in the claim that finds a record, here of an older secret."""
+    policy = Leased(on_doubt=OnDoubt.HOLD, no_effect_errors=(KeyError,))
+    with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["old"]}), pytest.raises(KeyError):
+        once({}.popitem, policy=policy)
+    told.clear()
+    line.cut(**{place: message})
+    with override_settings(IDEMPOTENCY={"KEY_SECRETS": ["new", "old"]}):
+        assert once(policy=policy).result == "effect"
+    assert effects() == 1
+    assert (the_record().state, the_record().attempt) == ("succeeded", 2)
+    assert [name for name, _ in told][-2:] == ["attempt_claimed", "attempt_succeeded"]
 
 
 def settle():

@@ -49,7 +49,7 @@ def described(statement: str) -> str:
     """A message by its verb and its table: ``INSERT idempotency_record and COMMIT``."""
     verb = statement.split(maxsplit=1)[0].strip(";")
     if "pg_try_advisory_xact_lock" in statement:
-        return "the lock and the look"
+        return "the claim" if "INSERT" in statement else "the lock and the look"
     table = TABLE.search(statement)
     name = f"{verb} {table.group()}" if table else verb
     return f"{name} and COMMIT" if statement.endswith("; COMMIT") else name

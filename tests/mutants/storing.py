@@ -261,8 +261,8 @@ MUTANTS = [
     Mutant(
         "claim on a snapshot older than the lock",
         "storage/postgresql.py",
-        "settings = [READ_COMMITTED] * read_committed + ",
-        "settings = ",
+        '";".join([READ_COMMITTED, FLUSHED,',
+        '";".join(["SELECT 1", FLUSHED,',
         f"{LEASED} -k rotation",
     ),
 ]

@@ -73,10 +73,8 @@ SELDOM = [
     Mutant(
         "storm: claim a key whose record answers",
         "leased.py",
-        "                if answer is not None:\n"
-        "                    return answer\n"
-        "                self._insert(look)",
-        "                self._insert(look)",
+        "    def _take_over(self) -> Seen | None:",
+        "    judge = lambda self, look: None\n\n    def _take_over(self) -> Seen | None:",
         FULL,
     ),
     Mutant(

@@ -46,9 +46,9 @@ MUTANTS = [
     Mutant(
         "tell of a leased success before it is settled",
         "leased.py",
-        "        if not self._insist(lambda: self._succeed(claim, text)):",
+        "        if not self._settle(claim, text):",
         "        self._tell(signals.attempt_succeeded, duration=self.duration)\n"
-        "        if not self._insist(lambda: self._succeed(claim, text)):",
+        "        if not self._settle(claim, text):",
         f"{SIGNALS} -k after_its_commit",
     ),
     Mutant(

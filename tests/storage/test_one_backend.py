@@ -10,7 +10,7 @@ from tests.storage.contract import HOLD, StorageContract
 
 LEFT_BEHIND = """
 SELECT current_setting('synchronous_commit'), current_setting('lock_timeout'),
-       current_setting('transaction_isolation'),
+       current_setting('transaction_isolation'), current_setting('idempotency.locked', true),
        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())
 """
 
@@ -37,7 +37,7 @@ class TestPgBouncer(StorageContract):
                 self.once(lambda: 1 // 0)
             self.once(key="leased", policy=HOLD)
             self.once()
-            assert self.sql(LEFT_BEHIND) == ("off", "7s", "read committed", 0)
+            assert self.sql(LEFT_BEHIND) == ("off", "7s", "read committed", "", 0)
         finally:
             self.sql("RESET ALL")
 

@@ -63,7 +63,12 @@ def test_a_leased_task_that_dies_leaves_a_claim_and_then_a_doubt(moment, either)
 
 @pytest.mark.parametrize(
     ("moment", "state"),
-    [("after claim", None), (BEFORE_EFFECT, "running"), (AFTER_EFFECT, "running")],
+    [
+        ("before claim", None),
+        ("after claim", "running"),
+        (BEFORE_EFFECT, "running"),
+        (AFTER_EFFECT, "running"),
+    ],
 )
 def test_a_body_that_marks_its_effect_can_be_claimed_until_it_has_begun(moment, state, either):
     message = Message(jobs.mail, 7)
