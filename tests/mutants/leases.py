@@ -1,0 +1,88 @@
+"""A lease in two messages: the claim, and the settlement."""
+
+from tests.mutants import Mutant
+
+LEASED = "tests/execution/test_leased.py"
+COUNTS = "tests/execution/test_counts.py"
+REPLIES = "tests/faults/test_lost_replies.py"
+
+MUTANTS = [
+    Mutant(
+        "lease: claim a key whose lock somebody holds",
+        "storage/postgresql.py",
+        " WHERE current_setting('idempotency.locked')::boolean\n",
+        " WHERE true\n",
+        f"{LEASED} -k while_a_transaction_runs",
+    ),
+    Mutant(
+        "lease: claim a key that an older secret's record answers",
+        "storage/postgresql.py",
+        "key_hash = ANY(%(hashes)s))",
+        "key_hash = %(key_hash)s)",
+        f"{LEASED} -k rotation",
+    ),
+    Mutant(
+        "lease: do not flush a first claim",
+        "storage/postgresql.py",
+        '";".join([READ_COMMITTED, FLUSHED,',
+        '";".join([READ_COMMITTED, "SELECT 1",',
+        f"{LEASED} -k flushed",
+    ),
+    Mutant(
+        "lease: leave what the lock came to behind on the backend",
+        "storage/postgresql.py",
+        "set_config('idempotency.locked', locked::text, true)",
+        "set_config('idempotency.locked', locked::text, false)",
+        "tests/storage/test_one_backend.py -k behind",
+    ),
+    Mutant(
+        "lease: leave a connection that waits for a reply to others",
+        "storage/base.py",
+        "        finally:\n            self._discard_unless_idle()\n",
+        "        finally:\n            pass\n",
+        "tests/concurrency/test_soft_time_limit.py -k claim_is_made",
+    ),
+    Mutant(
+        "lease: hold a claim under another hash than its record's",
+        "leased.py",
+        "self.claim = self._claim_under(seen.key_hash)\n                return None",
+        "return None",
+        f"{REPLIES} -k take_over",
+    ),
+    Mutant(
+        "lease: release what was never claimed",
+        "leased.py",
+        "            self.claim = None  # there is nothing to release\n",
+        "",
+        f"{COUNTS} -k leased_delivery_whose_key_is_busy",
+    ),
+    Mutant(
+        "lease: open a transaction for a duplicate",
+        "leased.py",
+        "            return self.judge(look) or self._take_over()",
+        "            return self._take_over()",
+        f"{COUNTS} -k its_duplicate_one",
+    ),
+    Mutant(
+        "lease: settle in a transaction what one message settles",
+        "leased.py",
+        "if not self.storage.in_test_case and self._persistently(",
+        "if False and self._persistently(",
+        f"{COUNTS} -k its_duplicate_one",
+    ),
+    Mutant(
+        "lease: take a settlement whose reply was lost for a lost lease",
+        "leased.py",
+        "        if self.storage.has_ended(claim, State.SUCCEEDED):\n",
+        "        if False:\n",
+        f"{REPLIES} -k leased_job_survives",
+    ),
+    Mutant(
+        "lease: settle what somebody else has claimed since",
+        "querysets.py",
+        "        changed = self.held_by(claim).update(\n            state=State.SUCCEEDED,",
+        "        changed = self.filter(key_hash=claim.key_hash, state=State.RUNNING).update(\n"
+        "            state=State.SUCCEEDED,",
+        f"{LEASED} -k a_stale_claim",
+    ),
+]
