@@ -15,13 +15,18 @@ from idempotency.maintenance import purge
 from idempotency.models import IdempotencyRecord
 from tests.admin.records import ago, made
 from tests.execution.bodies import Thread
+from tests.harness.pages import QUARTER, without_pages
 from tests.harness.processes import database_url
 from tests.harness.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: Four records with such a result fill a page, and a page is the smallest batch.
-QUARTER = "x" * 1800
+
+@pytest.fixture(autouse=True)
+def no_pages(transactional_db):
+    without_pages()
+
+
 ONE_PAGE = override_settings(IDEMPOTENCY={"PURGE_BATCH": 1})
 
 WAITING = """

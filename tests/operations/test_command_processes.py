@@ -13,6 +13,7 @@ from idempotency import execute
 from idempotency.models import IdempotencyRecord
 from tests.admin.records import ago, made
 from tests.execution.bodies import renamed, waits_for_a_lock
+from tests.harness.pages import QUARTER, without_pages
 from tests.harness.processes import ROOT, Process, database_url
 from tests.harness.waiting import wait_until
 
@@ -88,8 +89,8 @@ def test_a_database_that_does_not_answer_is_named(manage):
 
 
 def test_a_purge_that_is_interrupted_keeps_what_it_did_and_says_so(manage):
-    # Four fill a page, and a page is the smallest batch.
-    pks = [made(result="x" * 1800, expires_at=ago(hours=1)).pk for _ in range(20)]
+    without_pages()
+    pks = [made(result=QUARTER, expires_at=ago(hours=1)).pk for _ in range(20)]
     with transaction.atomic():
         IdempotencyRecord.objects.select_for_update().get(pk=pks[15])
         process = manage("purge", TEST_PURGE_BATCH="10")

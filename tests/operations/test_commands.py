@@ -22,12 +22,11 @@ from idempotency.models import IdempotencyEvent, IdempotencyRecord, ParkedMessag
 from idempotency.parking import park
 from idempotency.resolution import allow_again
 from tests.admin.records import ago, made
+from tests.harness.pages import QUARTER, without_pages
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOLD = Leased(on_doubt=OnDoubt.HOLD)
-#: Four records with such a result fill a page of PostgreSQL's, and a page is the smallest batch.
-QUARTER = "x" * 1800
 
 
 def run(command, *arguments):
@@ -71,6 +70,7 @@ def test_a_purge_deletes_what_is_forgotten_and_nothing_else():
 
 @override_settings(IDEMPOTENCY={"PURGE_BATCH": 1})
 def test_the_lag_is_that_of_the_first_that_is_forgotten():
+    without_pages()
     for hours in (-1, 3, 2, -1):
         for _ in range(4):
             made(result=QUARTER, expires_at=ago(hours=hours))
@@ -79,6 +79,7 @@ def test_the_lag_is_that_of_the_first_that_is_forgotten():
 
 @override_settings(IDEMPOTENCY={"PURGE_BATCH": 1})
 def test_a_purge_reads_no_page_twice_but_that_of_the_first_that_is_forgotten():
+    without_pages()
     for hours in (-1, -1, 3, -1):
         for _ in range(4):
             made(result=QUARTER, expires_at=ago(hours=hours))

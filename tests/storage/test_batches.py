@@ -7,11 +7,14 @@ from django.db.models import QuerySet
 from idempotency.models import IdempotencyRecord
 from idempotency.storage.batches import batches
 from tests.admin.records import made
+from tests.harness.pages import QUARTER, without_pages
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
 
-#: Four records with such a result fill a page of PostgreSQL's.
-QUARTER = "x" * 1800
+
+@pytest.fixture(autouse=True)
+def no_pages(transactional_db):
+    without_pages()
 
 
 def records(using: str = "default") -> QuerySet:
