@@ -141,12 +141,16 @@ class TransactionalRun(Run):
         """A message that may have been here before is looked up without a transaction."""
         try:
             self.storage.refuse_foreign_transaction()
-            look = self.storage.peek(self.call.key)
+            look = self._peek()
         except (DatabaseError, InterfaceError):
             return None  # the transaction that follows meets the same fault, and handles it
         if look.seen is None and not look.locked:
             raise self.busy()
         return self._succeeded(look.seen)
+
+    def _peek(self) -> Look:
+        with self.storage.one_message():
+            return self.storage.peek(self.call.key)
 
     def _succeeded(self, seen: Seen | None) -> Seen | None:
         if seen is None or seen.state is not State.SUCCEEDED or seen.is_forgotten:
@@ -336,7 +340,7 @@ class TransactionalRun(Run):
                 noted = self.storage.fail(self.claim, error, repeats=self.repeats)
             else:
                 noted = self.storage.note_failure(self.entry, self._key_hash, error)
-            seen = None if noted else self._succeeded(self.storage.peek(self.call.key).seen)
+            seen = None if noted else self._succeeded(self._peek().seen)
         except (DatabaseError, InterfaceError):
             logger.warning("The failure of %s could not be noted.", self.named, exc_info=True)
             seen = None

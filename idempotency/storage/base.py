@@ -132,7 +132,8 @@ class Storage(ABC):
         try:
             yield
         finally:
-            self._discard_unless_idle()
+            if not self.in_test_case:
+                self._discard_unless_idle()
 
     def end_leftovers(self) -> None:
         """Make an end of a transaction that a leased body left open: what is settled inside it

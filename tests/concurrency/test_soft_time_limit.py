@@ -88,6 +88,27 @@ def test_a_limit_while_the_server_is_silent_leaves_nothing_open(
     assert process.answer() == answer
 
 
+def test_a_limit_while_a_repeated_message_is_looked_up_leaves_a_connection_that_works(
+    call, gates, proxy
+):
+    gates.close("afterwards")
+    stop = proxy.hold(after="pg_try_advisory_xact_lock")
+    process = call(
+        "tests.jobs.calls:run_until_soft_time_limit",
+        {"DATABASE_URL": proxy.url},
+        task="transactional",
+        key="key",
+        repeated=True,
+    )
+    stop.wait_reached()
+    process.signal(signal.SIGUSR1)
+    gates.wait_for_arrivals("afterwards")
+    stop.release()
+    assert effects("key", "written afterwards") == 1
+    gates.open("afterwards")
+    assert process.answer() == ["raised", "SoftTimeLimitExceeded"]
+
+
 @pytest.mark.parametrize(("place", "state"), [("before", "running"), ("after", "failed")])
 def test_a_limit_while_a_claim_is_made_leaves_it_released_or_to_its_lease(
     place, state, call, gates, proxy

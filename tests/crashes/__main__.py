@@ -10,7 +10,7 @@ from pathlib import Path
 
 import django
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"  # of the servers it is another's
 django.setup()
 
 from tests.crashes import outcomes  # noqa: E402 not before Django is set up

@@ -13,6 +13,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connections
 
 from idempotency import events, execute
+from idempotency.attempts import Delivery, delivery_finders
 from project.celery import app
 from tests.harness.gates import reach
 from tests.harness.waiting import wait_until
@@ -51,8 +52,16 @@ def _run_and_write(key: str) -> None:
     events.write_at_end()
 
 
-def run_until_soft_time_limit(task: str, key: str) -> list[Any]:
+class Repeated(Delivery):
+    """A message that may have been here before."""
+
+    repeated = True
+
+
+def run_until_soft_time_limit(task: str, key: str, repeated: bool = False) -> list[Any]:
     """The same, with SIGUSR1 as the soft time limit; then write a row of one's own."""
+    if repeated:
+        delivery_finders.insert(0, lambda function: Repeated())
 
     def strike(*_: Any) -> None:
         raise SoftTimeLimitExceeded
