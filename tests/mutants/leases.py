@@ -38,9 +38,16 @@ MUTANTS = [
     Mutant(
         "lease: leave a connection that waits for a reply to others",
         "storage/base.py",
-        "        finally:\n            self._discard_unless_idle()\n",
-        "        finally:\n            pass\n",
+        "        finally:\n            if not self.in_test_case:\n",
+        "        finally:\n            if False:\n",
         "tests/concurrency/test_soft_time_limit.py -k claim_is_made",
+    ),
+    Mutant(
+        "lease: let the lookup of a repeated message leave one, too",
+        "transactional.py",
+        "with self.storage.one_message():",
+        "if True:",
+        "tests/concurrency/test_soft_time_limit.py -k repeated_message",
     ),
     Mutant(
         "lease: hold a claim under another hash than its record's",
