@@ -43,14 +43,14 @@ def test_a_purge_spares_the_record_that_is_being_claimed(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         once(lambda: 1 / 0)
     IdempotencyRecord.objects.update(expires_at=timezone.now())
-    gate, claim = Gate(), PostgreSQL.claim
+    gate, take_over = Gate(), PostgreSQL.take_over
 
     def hold_before_commit(*arguments, **options):
-        claimed = claim(*arguments, **options)
+        claimed = take_over(*arguments, **options)
         gate.pass_()
         return claimed
 
-    monkeypatch.setattr(PostgreSQL, "claim", hold_before_commit)
+    monkeypatch.setattr(PostgreSQL, "take_over", hold_before_commit)
     with gate.held(lambda: once(policy=HOLD)) as claiming:
         with Thread(purge) as purging:
             wait_until(waits_for_a_lock, "the purge to meet the claim")
