@@ -35,7 +35,7 @@ class IdempotencyRecord(models.Model):
     attempt = models.PositiveIntegerField(
         _("attempt"), help_text=_("How often the key was claimed.")
     )
-    generation = models.PositiveIntegerField(
+    generation = models.PositiveSmallIntegerField(
         _("generation"), default=1, help_text=_("Grows by allow again.")
     )
     claim_id = models.UUIDField(

@@ -9,7 +9,7 @@ from django.db import connections
 from django.db.models import BooleanField, QuerySet
 from django.db.models.expressions import RawSQL
 
-#: About so many records fill a page of 8 KiB: one with a short result takes 216 bytes.
+#: About so many records fill a page of 8 KiB: one with a short result takes 205 bytes.
 ROWS_OF_A_PAGE = 40
 
 PAGES = "SELECT pg_relation_size(%s::regclass) / current_setting('block_size')::bigint"

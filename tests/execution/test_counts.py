@@ -278,18 +278,23 @@ def test_an_execution_leaves_no_dead_row():
 @pytest.mark.parametrize("flagged", [False, True])
 @pytest.mark.parametrize("policy", [Transactional(), HOLD], ids=["transactional", "leased"])
 def test_a_duplicate_writes_no_wal(policy, flagged, late):
-    """Counted by the server for this session alone."""
+    """Counted by the server for this session alone. Of three times one: whoever reads a catalog's
+    page first after its rows have died prunes it, and that is written."""
     spent = "SELECT wal_records, wal_bytes FROM pg_stat_get_backend_wal(pg_backend_pid())"
     for number in range(TIMES):
         once(f"key {number}", policy=policy)
     with connection.cursor() as cursor:  # who reads a row first may write down that it is committed
         cursor.execute("VACUUM idempotency_record")
-    query("SELECT pg_stat_force_next_flush()::text")
-    before = query(spent)
-    for number in range(TIMES):
-        once(f"key {number}", policy=policy, flagged=flagged)
-    query("SELECT pg_stat_force_next_flush()::text")
-    assert query(spent) == before
+
+    def writes() -> bool:
+        query("SELECT pg_stat_force_next_flush()::text")
+        before = query(spent)
+        for number in range(TIMES):
+            once(f"key {number}", policy=policy, flagged=flagged)
+        query("SELECT pg_stat_force_next_flush()::text")
+        return query(spent) != before
+
+    assert not all(writes() for _ in range(3))
 
 
 SPENT = """
@@ -337,15 +342,11 @@ WITH made AS (
 """
 
 
-@pytest.mark.parametrize(("fingerprint", "most"), [(None, 280), (0, 295)])
-def test_a_record_takes_at_most_280_bytes_with_its_indexes(fingerprint, most):
-    """And a fingerprint 16 more, less what a page has left. Two samples that agree say what a
-    million takes: the pages of table and indexes fill alike."""
+@pytest.mark.parametrize(("fingerprint", "most"), [(None, 255), (0, 270)])
+def test_a_record_takes_at_most_270_bytes_with_its_indexes(fingerprint, most):
+    """An eighth of a million says what a million takes: how full the pages of an index over random
+    keys are repeats with each doubling."""
     once("key", fingerprint=fingerprint)
-    sizes = []
-    for number in (20_000, 1):
-        query(MORE, number)
-        rows = IdempotencyRecord.objects.count()
-        sizes.append(query("SELECT pg_total_relation_size('idempotency_record')")[0] / rows)
-    assert max(sizes) <= most
-    assert min(sizes) > 0.95 * max(sizes)
+    query(MORE, 125_000)
+    size = query("SELECT pg_total_relation_size('idempotency_record')")[0]
+    assert size / IdempotencyRecord.objects.count() <= most

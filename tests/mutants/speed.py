@@ -50,6 +50,13 @@ MUTANTS = [
         f"{COUNTS} -k isolation",
     ),
     Mutant(
+        "cost: a column of a record that is two bytes wider",
+        "migrations/0001_initial.py",
+        "PositiveSmallIntegerField",
+        "PositiveIntegerField",
+        f"{COUNTS} -k 270",
+    ),
+    Mutant(
         "cost: open a transaction for a delivery whose key is known to be busy",
         "transactional.py",
         "if look.seen is None and not look.locked:",
