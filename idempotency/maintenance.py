@@ -278,9 +278,18 @@ def _delete(rows: QuerySet[Any], column: str, tally: _Tally) -> tuple[int, timed
     for batch in batches(rows, conf().PURGE_BATCH):
         if oldest is None:
             oldest = batch.aggregate(age=Max(time_since(column)))["age"]
-        # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
-        # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
-        number = batch._raw_delete(rows.db) if oldest is not None else 0
+        number = _delete_batch(batch) if oldest is not None else 0
         done += number
         tally.add(number)
     return done, oldest
+
+
+def _delete_batch(batch: QuerySet[Any]) -> int:
+    storage = storage_for(batch.db)
+    is_inside = storage.connection.in_atomic_block
+    with storage.transaction(joined=is_inside):
+        if not is_inside:  # what else that transaction does may not be left
+            storage.leave_unflushed()
+        # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
+        # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
+        return batch._raw_delete(batch.db)

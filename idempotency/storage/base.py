@@ -291,6 +291,11 @@ class Storage(ABC):
         """Let this transaction's COMMIT return only when it is on disk."""
 
     @abstractmethod
+    def leave_unflushed(self) -> None:
+        """Let this transaction's COMMIT return before it is on disk: a crash of the server may
+        undo it, and then it is done again."""
+
+    @abstractmethod
     def wait_at_most(self, duration: timedelta) -> None:
         """Let no statement of this transaction wait longer for a lock."""
 

@@ -249,6 +249,9 @@ class PostgreSQL(Storage):
     def flush_at_commit(self) -> None:
         self._send(FLUSHED)
 
+    def leave_unflushed(self) -> None:
+        self._send("SET LOCAL synchronous_commit = off")
+
     def wait_at_most(self, duration: timedelta) -> None:
         milliseconds = f"{duration // timedelta(milliseconds=1)}ms"
         self._send("SELECT set_config('lock_timeout', %(limit)s, true)", {"limit": milliseconds})

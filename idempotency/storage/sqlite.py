@@ -142,6 +142,9 @@ class SQLite(Storage):
     def flush_at_commit(self) -> None:
         """The pragma ``synchronous`` cannot be changed inside a transaction."""
 
+    def leave_unflushed(self) -> None:
+        """The same."""
+
     def wait_at_most(self, duration: timedelta) -> None:
         """Nobody waits for a writer's own statements."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
@@ -161,3 +161,33 @@ def test_a_table_that_is_cut_while_it_is_purged_is_purged_all_the_same():
 
     assert purge(progress=cut).records == 8
     assert (sizes[0], sizes[1], sizes[-1]) == (12, 2, 0)
+
+
+FLUSHES = (
+    "SELECT sum(fsyncs)::int FROM pg_stat_get_backend_io(pg_backend_pid()) WHERE object = 'wal'"
+)
+
+
+def flushes() -> int:
+    """How often this session has waited for its WAL to be on disk."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_force_next_flush()::text")
+    return ask(FLUSHES)
+
+
+@ONE_PAGE
+def test_no_batch_waits_for_the_disk():
+    pks = forgotten(12)
+    before = flushes()
+    assert purge().records == 12
+    assert flushes() == before
+    forgotten(1)
+    assert flushes() > before, "what is counted here"
+    assert not kept().filter(pk__in=pks).exists()
+
+
+def test_somebody_s_transaction_around_a_purge_is_on_disk_when_it_commits():
+    forgotten(1)
+    with transaction.atomic():
+        assert purge().records == 1
+        assert ask("SHOW synchronous_commit") == "on"

@@ -37,9 +37,9 @@ MUTANTS = [
     Mutant(
         "batches: delete what was seen before, by where it lay",
         "maintenance.py",
-        "        number = batch._raw_delete(rows.db)",
+        "        return batch._raw_delete(batch.db)",
         "        due = list(batch.values_list('pk', flat=True))\n"
-        "        number = rows.model._default_manager.filter(pk__in=due)._raw_delete(rows.db)",
+        "        return batch.model._default_manager.filter(pk__in=due)._raw_delete(batch.db)",
         f"{BESIDE} -k became_alive",
     ),
     Mutant(
@@ -48,5 +48,19 @@ MUTANTS = [
         " if oldest is not None else 0",
         "",
         "tests/operations/test_commands.py -k reads_no_page_twice",
+    ),
+    Mutant(
+        "batches: wait for the disk after each",
+        "maintenance.py",
+        "            storage.leave_unflushed()",
+        "            pass",
+        f"{BESIDE} -k waits_for_the_disk",
+    ),
+    Mutant(
+        "batches: leave unflushed what somebody else commits",
+        "maintenance.py",
+        "        if not is_inside:",
+        "        if True:",
+        f"{BESIDE} -k somebody_s_transaction",
     ),
 ]
