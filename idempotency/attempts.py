@@ -64,6 +64,10 @@ class Delivery:
         """Whether somebody behind this call waits for its result."""
         return False
 
+    def has_publisher(self) -> bool:
+        """Whether another delivery is publishing what follows this call, or died while it did."""
+        return False
+
 
 #: Filled by ``contrib``: finds the delivery whose body is the given function, or None.
 delivery_finders: list[Callable[[Callable[..., Any]], Delivery | None]] = []

@@ -315,6 +315,12 @@ class Run:
                 "one. The body did not run again; start the next step yourself.",
                 key=self.hex,
             )
+        if self.delivery.has_publisher():
+            raise AlreadyRunning(
+                f"The {self.named} succeeded, and another delivery of it publishes what follows, "
+                "or has died while it did. Try again later.",
+                key=seen.key_hash.hex,
+            )
         if transaction_owner(self.storage.connection) is None:
             self.announce(Kind.DUPLICATE, key_hash=seen.key_hash, attempt=seen.attempt)
         else:  # an event would be lost if that transaction was

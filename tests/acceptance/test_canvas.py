@@ -90,6 +90,16 @@ def test_a_member_killed_between_its_commit_and_its_part_is_counted(worker, queu
     assert (effects("a"), effects("b")) == (1, 1)
 
 
+def test_a_member_killed_while_it_publishes_the_body_publishes_it_when_its_claim_has_lapsed(
+    send_through_a_kill, queue, gates
+):
+    """Celery 5.7 claims that publication, for 8 s here; the member comes again before that."""
+    members = a_chord(transactional.s("a", VALUE), transactional.s("b", "b"))
+    result = send_through_a_kill("publish-collect", members, TEST_NO_PUBLISH_RETRY=1)
+    assert_collected_once(queue, result, [VALUE, "b"])
+    assert (effects("a"), effects("b")) == (1, 1)
+
+
 def test_a_member_delivered_again_while_it_runs_is_counted_once(worker, queue, gates):
     gates.close("effect")
     for _ in range(2):

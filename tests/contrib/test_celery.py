@@ -6,14 +6,16 @@ import time
 import uuid
 from datetime import timedelta
 
+import celery
 import pytest
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.signals import before_task_publish, worker_process_shutdown
 from django.utils import timezone
 from kombu.exceptions import OperationalError
+from redis import Redis
 
 from idempotency import Verdict, parking
-from idempotency.contrib.celery import Requeue
+from idempotency.contrib.celery import CLAIM, DONE, Requeue
 from idempotency.exceptions import AlreadyRunning, Exhausted, InDoubt, KeyMissing, ResultNotStored
 from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyRecord, ParkedMessage
@@ -464,6 +466,44 @@ def test_a_chord_member_in_doubt_does_not_fail_its_chord(deliver):
     state, _ = deliver(held, "key", task_id="second", chord=chord, group=str(uuid.uuid4()))
     assert state == "IGNORED"
     assert ParkedMessage.objects.filter(task_id="second").exists()
+
+
+@pytest.fixture
+def member():
+    """The options of a delivery that is a chord's member, and the claim on publishing its body."""
+    group = str(uuid.uuid4())
+    chord = transactional.s("body").set(task_id="body")
+    return {"chord": chord, "group": group}, app.backend.get_key_for_group(group, CLAIM)
+
+
+@pytest.mark.skipif(celery.VERSION < (5, 7), reason="before Celery 5.7 nobody claims it")
+def test_a_member_is_not_answered_while_another_delivery_publishes_the_body(
+    deliver, messages, member
+):
+    options, claim = member
+    deliver(transactional, "key")
+    app.backend.client.set(claim, "of another delivery")
+    assert deliver(transactional, "key", **options)[0] == "RETRY"
+    [(headers, _)] = messages()
+    assert headers["group"] == options["group"]
+    app.backend.client.set(claim, DONE)
+    assert deliver(transactional, "key", **options) == ("SUCCESS", "effect")
+    app.backend.client.delete(claim)
+    assert deliver(transactional, "key", **options) == ("SUCCESS", "effect")
+    assert messages() == []
+
+
+def test_a_member_is_answered_when_nobody_can_say_whether_its_body_is_published(
+    deliver, messages, member, monkeypatch
+):
+    options, claim = member
+    deliver(transactional, "key")
+    app.backend.client.set(claim, "of another delivery")
+    known, away = app.backend.client.get, Redis(port=1).get
+    monkeypatch.setattr(
+        app.backend.client, "get", lambda name: (away if name == claim else known)(name)
+    )
+    assert deliver(transactional, "key", **options) == ("SUCCESS", "effect")
 
 
 def test_a_message_that_cannot_be_kept_says_so(deliver, caplog):

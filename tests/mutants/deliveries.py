@@ -7,6 +7,27 @@ CELERY = "tests/contrib/test_celery.py"
 
 MUTANTS = [
     Mutant(
+        "answer a chord's member while its body is being published",
+        "calls.py",
+        "if self.delivery.has_publisher():",
+        "if False:",
+        f"{CELERY} -k another_delivery_publishes",
+    ),
+    Mutant(
+        "take a body that was published for one that is being published",
+        "contrib/celery.py",
+        "return claim not in (None, DONE)",
+        "return claim is not None",
+        f"{CELERY} -k another_delivery_publishes",
+    ),
+    Mutant(
+        "lose a chord's member with the server of results",
+        "contrib/celery.py",
+        "except backend.connection_errors:",
+        "except KeyError:",
+        f"{CELERY} -k nobody_can_say",
+    ),
+    Mutant(
         "defer for ever",
         "contrib/celery.py",
         "if not is_old or self._text is None or busy.key is None:",
