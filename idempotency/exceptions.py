@@ -53,7 +53,7 @@ class KeyNested(IdempotencyError):
 
 
 class AlreadyRunning(IdempotencyError):
-    """Another attempt holds the key. The body did not run.
+    """Another attempt holds the key, or publishes what follows it. The body did not run.
 
     Try again later, or wait: ``execute(..., wait=)``.
     """
