@@ -82,11 +82,18 @@ def rows(server: PostgreSQL, sql: LiteralString) -> list[Any]:
         return connection.execute(sql).fetchall()
 
 
-def ask(server: PostgreSQL, sql: LiteralString) -> Any:
+def ask(server: PostgreSQL, sql: LiteralString, *parameters: Any) -> Any:
     """The one value that it answers with, if any."""
     with psycopg.connect(server.url, autocommit=True) as connection:
-        cursor = connection.execute(sql)
+        cursor = connection.execute(sql, parameters or None)
         return cursor.fetchone()[0] if cursor.description else None
+
+
+def wait_received(standby: Copy, primary: PostgreSQL) -> None:
+    """Wait until it has all that is committed by now: nobody else waits for that."""
+    end = ask(primary, "SELECT pg_current_wal_flush_lsn()")
+    received = "SELECT pg_last_wal_receive_lsn() >= %s::pg_lsn"
+    wait_until(lambda: ask(standby, received, end), "the standby to have received it")
 
 
 def cut_off(standby: Copy) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.failover.servers import crash, cut_off, promote, through
+from tests.failover.servers import crash, cut_off, promote, through, wait_received
 from tests.failover.work import Left
 from tests.harness.waiting import wait_until
 from tests.jobs.tasks import leased, retried, transactional
@@ -27,11 +27,12 @@ def test_what_the_copy_has_not_seen_is_gone_whole_and_may_happen_again(
     lives = worker(database=through(proxy, cluster.primary), concurrency=3, lease=4)
     work.send(SIZE)
     wait_until(lambda: len(work.acknowledged()) > SIZE, "the work to be in full swing", seconds=60)
+    known = work.acknowledged()
     if standby:
-        cut_off(copy := standby)
+        wait_received(copy := standby, cluster.primary)
+        cut_off(copy)
     else:
         copy = cluster.copy(follows=False)
-    known = work.acknowledged()
     work.send(5)
     work.wait_done()
     queue.wait_empty()
