@@ -288,7 +288,7 @@ def _delete_batch(batch: QuerySet[Any]) -> int:
     storage = storage_for(batch.db)
     is_inside = storage.connection.in_atomic_block
     with storage.transaction(joined=is_inside):
-        if not is_inside:  # what else that transaction does may not be left
+        if not is_inside:  # what somebody else commits has to be on disk
             storage.leave_unflushed()
         # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
         # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
