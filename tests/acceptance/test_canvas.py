@@ -100,6 +100,25 @@ def test_a_member_killed_while_it_publishes_the_body_publishes_it_when_its_claim
     assert (effects("a"), effects("b")) == (1, 1)
 
 
+@pytest.mark.skipif(celery.VERSION < (5, 7), reason="Celery before 5.7 looks at no result")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_pool_process_killed_while_it_publishes_the_body_ends_the_chord_unless_it_keeps_no_result(
+    ignored, worker, queue, gates
+):
+    gates.close("publish-collect")
+    worker(visibility_timeout=60, TEST_NO_PUBLISH_RETRY=1)
+    members = [transactional.s("a", VALUE), transactional.s("b", "b")]
+    result = queue.send(a_chord(*(each.set(ignore_result=ignored) for each in members)))
+    kill_child(*gates.wait_for_arrivals("publish-collect"))
+    gates.open("publish-collect")
+    if ignored:
+        assert_collected_once(queue, result, [VALUE, "b"])
+    else:
+        queue.wait_empty()
+        assert collected() == []
+    assert (effects("a"), effects("b")) == (1, 1)
+
+
 def test_a_member_delivered_again_while_it_runs_is_counted_once(worker, queue, gates):
     gates.close("effect")
     for _ in range(2):
