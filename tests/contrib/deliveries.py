@@ -55,6 +55,14 @@ def held(self, key):
     return body["do"](self)
 
 
+@shared_task(name="repeated", bind=True)
+@idempotent(
+    key="key", scope="repeated", policy=Leased(on_doubt=OnDoubt.RETRY, provider_window=None)
+)
+def repeated(self, key):
+    return body["do"](self)
+
+
 def ask(doubt):
     asked.append(doubt)
     return Verdict.happened("asked")

@@ -28,7 +28,16 @@ from idempotency.exceptions import (
 )
 from idempotency.models import IdempotencyRecord, ParkedMessage
 from idempotency.storage.postgresql import PostgreSQL
-from tests.contrib.deliveries import hasty, held, pay, retrying, sharded, silent, transactional
+from tests.contrib.deliveries import (
+    hasty,
+    held,
+    pay,
+    repeated,
+    retrying,
+    sharded,
+    silent,
+    transactional,
+)
 from tests.execution.bodies import Gate, effect, effects
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -117,6 +126,36 @@ def test_a_damaged_result_fails(deliver, messages):
 def test_a_mark_without_a_leased_policy_fails(deliver, messages):
     mark = lambda: current_attempt().effect_begins()  # noqa: E731 a body
     assert fails(deliver, messages, transactional, "key", do=mark) is EffectNotMarked
+
+
+def settle_what_cannot_be_stored(self):
+    with current_attempt().settling(object()):
+        effect()
+
+
+@pytest.mark.parametrize(
+    ("do", "error"),
+    [
+        (lambda self: current_attempt().effect_begins(), EffectNotMarked),
+        (settle_what_cannot_be_stored, ResultNotStorable),
+    ],
+)
+@pytest.mark.parametrize(
+    ("task", "state", "parked"), [(held, "in_doubt", 1), (repeated, "failed", 0)]
+)
+def test_what_a_leased_body_does_wrong_after_its_effect_began_is_judged_by_its_policy(
+    do, error, task, state, parked, deliver, messages
+):
+    shown, raised = deliver(task, "key", do=do)
+    assert (shown, type(raised), messages()) == ("FAILURE", error, [])
+    assert IdempotencyRecord.objects.get().state == state
+    assert (ParkedMessage.objects.count(), effects()) == (parked, 0)
+
+
+def test_a_leased_result_that_cannot_be_stored_is_a_success(deliver, messages):
+    assert deliver(held, "key", do=lambda self: {effect()}) == ("SUCCESS", {"effect"})
+    assert IdempotencyRecord.objects.get().state == "succeeded"
+    assert (messages(), effects()) == ([], 1)
 
 
 def test_no_attempt_outside_of_a_body():
