@@ -1,13 +1,17 @@
 """Workers whose database is behind PgBouncer, and what becomes of them when it fails."""
 
 from collections import Counter
+from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection
 
-from idempotency import execute
+from idempotency import Leased, OnDoubt, Verdict, current_attempt, execute
+from idempotency.events import told
 from idempotency.exceptions import TransactionLost
 from idempotency.models import IdempotencyRecord
+from idempotency.parking import give_up
+from idempotency.resolution import resolve
 from idempotency.states import State
 from tests.execution.bodies import effect
 from tests.harness.pooler import behind, pgbouncer
@@ -97,9 +101,44 @@ def test_a_connection_lost_in_the_body_costs_nothing(lost, task, pooler, worker,
     assert effects("key") + len(sent) == 1
 
 
-def test_behind_a_statement_pooler_nothing_runs(transactional_db):
+def test_behind_a_statement_pooler_no_transaction_runs(transactional_db):
     with pgbouncer(pool_mode="statement") as pooler, behind(pooler):
         with pytest.raises(TransactionLost) as refused:
             execute(effect, key="key", scope="test")
         assert "transaction blocks not allowed" in str(refused.value.__cause__)
     assert Effect.objects.count() == 0
+
+
+def test_behind_a_statement_pooler_a_first_claim_passes_and_all_else_of_a_lease_is_refused(
+    transactional_db,
+):
+    second = timedelta(seconds=1)
+    held = Leased(on_doubt=OnDoubt.HOLD, lease=second)
+    repeated = Leased(on_doubt=OnDoubt.RETRY, provider_window=None, lease=second)
+    marked = Leased(on_doubt=OnDoubt.HOLD, lease=second, marks_effect=True)
+
+    def claim(key, policy, body=effect):
+        return execute(body, key=key, scope="test", policy=policy).result
+
+    with pytest.raises(ZeroDivisionError):
+        claim("doubt", held, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        claim("failed", repeated, lambda: 1 / 0)
+    [doubt] = IdempotencyRecord.objects.filter(state=State.IN_DOUBT)
+    with pgbouncer(pool_mode="statement") as pooler, behind(pooler):
+        assert claim("first", held) == claim("first", held) == "effect"
+        for refused in (
+            lambda: claim("mark", marked, lambda: current_attempt().effect_begins()),
+            lambda: claim("failed", repeated),
+            lambda: claim("raises", held, lambda: 1 / 0),
+        ):
+            with pytest.raises(TransactionLost):
+                refused()
+        about = told(using="default", key_hash=doubt.key_hash, scope="test", task_id="id")
+        for refused in (
+            lambda: resolve(doubt.key_hash, Verdict.happened(), reason=""),
+            lambda: give_up(about, task_id="id", message="{}"),
+        ):
+            with pytest.raises(DatabaseError, match="transaction blocks not allowed"):
+                refused()
+    assert Effect.objects.count() == 1
