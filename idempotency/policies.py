@@ -99,10 +99,10 @@ UNSET = _Unset.UNSET
 class Leased:
     """The effect is tried by one holder at a time and never repeated blindly.
 
-    The price: with ``OnDoubt.HOLD``, a death in the middle leaves the record in doubt until
-    somebody resolves it; with ``OnDoubt.RETRY``, the effect is only as good as the provider's own
-    window; with a function that asks, as good as its answer. Rows that the body commits by itself
-    are not part of the promise.
+    The price: with ``OnDoubt.HOLD``, a death, or an error that ``no_effect_errors`` does not name,
+    in the middle leaves the record in doubt until somebody resolves it; with ``OnDoubt.RETRY``, the
+    effect is only as good as the provider's own window; with a function that asks, as good as its
+    answer. Rows that the body commits by itself are not part of the promise.
 
     Args:
         on_doubt: What happens to a doubt. There is no default: somebody must have chosen. A

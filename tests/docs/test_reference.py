@@ -99,6 +99,14 @@ def test_every_link_between_pages_leads_somewhere():
     assert not dead
 
 
+def test_the_readme_and_the_entrance_lead_to_the_same_pages():
+    tables = [
+        (ROOT / page).read_text().partition("| You want to | Read |")[2].partition("\n\n")[0]
+        for page in ("README.md", "docs/index.md")
+    ]
+    assert tables[0].replace("](docs/", "](") == tables[1] != ""
+
+
 def _anchors(page):
     """As GitHub and MyST make them of headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
