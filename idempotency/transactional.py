@@ -180,6 +180,10 @@ class TransactionalRun(Run):
             doom = self.busy()
         except (AlreadyRunning, InDoubt, Exhausted) as error:
             doom = error
+        except (DatabaseError, InterfaceError) as error:
+            if not self.storage.is_transient(error, self.storage.connection.connection):
+                raise
+            doom = error
         # If the body swallowed this, its transaction would commit without this call's effect.
         outer.doomed_by = doom
         raise doom

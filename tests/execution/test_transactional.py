@@ -1,7 +1,7 @@
 """Effect and record are committed together, or neither is."""
 
 import itertools
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 
 import psycopg
@@ -25,7 +25,17 @@ from idempotency.exceptions import (
     TransactionLost,
 )
 from idempotency.models import IdempotencyRecord
-from tests.execution.bodies import Gate, effect, effects, kinds, the_record
+from tests.execution.bodies import (
+    Gate,
+    Thread,
+    effect,
+    effects,
+    kinds,
+    the_record,
+    waits_for_a_lock,
+)
+from tests.harness.processes import database_url
+from tests.harness.waiting import wait_until
 from tests.jobs.models import Effect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -521,6 +531,63 @@ def test_a_busy_nested_call_dooms_the_outer_one_whatever_is_made_of_it(wraps):
         once(outer, key="outer")
     assert effects("outer") == 0
     assert not IdempotencyRecord.objects.filter(state="failed").exists()
+
+
+LOCK = "SELECT pg_advisory_xact_lock(%s)"
+
+
+def test_a_deadlock_in_a_nested_call_begins_all_of_it_anew_whatever_is_made_of_it():
+    runs = []
+    with psycopg.connect(database_url()) as rival:
+        rival.execute("SET deadlock_timeout = '1h'")
+        rival.execute(LOCK, [2])
+
+        def meet():
+            rival.execute(LOCK, [1])
+            rival.commit()
+
+        def lock(number):
+            with connection.cursor() as cursor:
+                cursor.execute(LOCK, [number])
+
+        def inner():
+            lock(2)
+            effect("inner")
+
+        def outer():
+            runs.append(1)
+            lock(1)
+            if len(runs) == 1:
+                rivals.enter_context(Thread(meet))
+                wait_until(waits_for_a_lock, "the rival to want what we have")
+            with suppress(Exception):
+                once(inner, key="inner")
+            return effect("outer")
+
+        with ExitStack() as rivals:
+            once(outer, key="outer")
+    assert len(runs) == 2
+    assert (effects("inner"), effects("outer")) == (1, 1)
+
+
+def test_a_connection_lost_in_a_nested_call_begins_all_of_it_anew_whatever_is_made_of_it():
+    runs = []
+
+    def inner():
+        runs.append(1)
+        if len(runs) == 1:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        effect("inner")
+
+    def outer():
+        with suppress(Exception):
+            once(inner, key="inner")
+        return "done"
+
+    assert once(outer, key="outer").result == "done"
+    assert len(runs) == 2
+    assert effects("inner") == 1
 
 
 def test_a_nested_call_does_not_wait_inside_a_transaction_that_is_doomed():

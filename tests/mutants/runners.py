@@ -11,6 +11,13 @@ DEATHS = "tests/execution/test_deaths.py"
 
 MUTANTS = [
     Mutant(
+        "commit without the nested call whose transaction was lost",
+        "transactional.py",
+        "            if not self.storage.is_transient(error, self.storage.connection.connection):",
+        "            if True:",
+        "tests/execution/test_transactional.py -k begins_all_of_it_anew",
+    ),
+    Mutant(
         "forget what a redelivered start left behind",
         "transactional.py",
         "if not self.storage.note_start(self.entry, self.claim, seen):",
