@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import (
     Count,
     Exists,
@@ -29,6 +30,12 @@ from idempotency.querysets import time_since
 from idempotency.states import State
 from idempotency.storage import storage_for
 from idempotency.storage.batches import batches
+
+logger = logging.getLogger("idempotency")
+
+#: How long a purge waits for a row, and those who want one of its batch for the purge. Below the
+#: server's ``deadlock_timeout`` of a second, so that none of them is taken for a deadlock.
+PATIENCE = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +266,7 @@ def purge_chosen(
     for low in range(0, len(pks), size):
         chosen = forgotten(using).filter(pk__in=pks[low : low + size])
         with transaction.atomic(using=using, durable=True):
-            batch = list(chosen.defer("result").select_for_update())
+            batch = list(chosen.order_by("pk").defer("result").select_for_update())
             for record in batch:
                 note = f"By {by or 'somebody'}: {reason}"
                 resolution.announce(Kind.PURGED, record.key_hash, note, using)
@@ -286,10 +293,20 @@ def _delete(rows: QuerySet[Any], column: str, tally: _Tally) -> tuple[int, timed
 
 def _delete_batch(batch: QuerySet[Any]) -> int:
     storage = storage_for(batch.db)
-    is_inside = storage.connection.in_atomic_block
-    with storage.transaction(joined=is_inside):
-        if not is_inside:  # what somebody else commits has to be on disk
-            storage.leave_unflushed()
-        # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
-        # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
-        return batch._raw_delete(batch.db)
+    if not storage.connection.get_autocommit():  # somebody else commits it
+        return _delete_at_once(batch)
+    try:
+        with storage.transaction():
+            storage.stand_back(PATIENCE)
+            return _delete_at_once(batch)
+    except DatabaseError as error:
+        if not (storage.has_other_writers and storage.is_lock_timeout(error)):
+            raise
+        logger.info("A batch is left to the next purge: somebody writes one of its rows.")
+        return 0
+
+
+def _delete_at_once(batch: QuerySet[Any]) -> int:
+    # One guarded DELETE. Where any receiver listens to deletions, delete() reads the rows and
+    # deletes by their ids, whatever they have become meanwhile. (django/db/models/deletion.py)
+    return batch._raw_delete(batch.db)

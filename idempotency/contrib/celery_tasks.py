@@ -43,7 +43,7 @@ def _on_each(see_to: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
         try:
             came[alias] = see_to(alias)
         except Exception as error:  # whatever it is, the task ends with it
-            logger.warning("Nothing was done on %r: %s", alias, error)
+            logger.warning("On %r it ended early: %s", alias, error)
             errors.append(error)
     if errors:
         raise errors[0]

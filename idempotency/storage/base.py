@@ -291,9 +291,9 @@ class Storage(ABC):
         """Let this transaction's COMMIT return only when it is on disk."""
 
     @abstractmethod
-    def leave_unflushed(self) -> None:
-        """Let this transaction's COMMIT return before it is on disk: a crash of the server may
-        undo it, and then it is done again."""
+    def stand_back(self, patience: timedelta) -> None:
+        """At the beginning of a transaction that can be done again: let it see what was committed
+        before each statement, wait no longer than this for a lock, and not for the disk."""
 
     @abstractmethod
     def wait_at_most(self, duration: timedelta) -> None:

@@ -249,8 +249,9 @@ class PostgreSQL(Storage):
     def flush_at_commit(self) -> None:
         self._send(FLUSHED)
 
-    def leave_unflushed(self) -> None:
-        self._send("SET LOCAL synchronous_commit = off")
+    def stand_back(self, patience: timedelta) -> None:
+        self._send(f"{READ_COMMITTED}; SET LOCAL synchronous_commit = off")
+        self.wait_at_most(patience)
 
     def wait_at_most(self, duration: timedelta) -> None:
         milliseconds = f"{duration // timedelta(milliseconds=1)}ms"

@@ -142,8 +142,8 @@ class SQLite(Storage):
     def flush_at_commit(self) -> None:
         """The pragma ``synchronous`` cannot be changed inside a transaction."""
 
-    def leave_unflushed(self) -> None:
-        """The same."""
+    def stand_back(self, patience: timedelta) -> None:
+        """It waits for other writers as long as the connection's ``timeout`` says."""
 
     def wait_at_most(self, duration: timedelta) -> None:
         """Nobody waits for a writer's own statements."""

@@ -1,9 +1,11 @@
 """What breaks a careless lease: rows that are gone, purges, and messages that are there twice."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
-from idempotency import Leased, OnDoubt, Verdict, execute
+from idempotency import Leased, OnDoubt, Verdict, execute, maintenance
 from idempotency.exceptions import LeaseLost
 from idempotency.maintenance import purge
 from idempotency.models import IdempotencyRecord, ParkedMessage
@@ -43,6 +45,7 @@ def test_a_purge_spares_the_record_that_is_being_claimed(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         once(lambda: 1 / 0)
     IdempotencyRecord.objects.update(expires_at=timezone.now())
+    monkeypatch.setattr(maintenance, "PATIENCE", timedelta(minutes=1))
     gate, take_over = Gate(), PostgreSQL.take_over
 
     def hold_before_commit(*arguments, **options):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
@@ -10,11 +11,11 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from psycopg import Connection, connect
 
-from idempotency import execute
+from idempotency import execute, maintenance
 from idempotency.maintenance import purge
 from idempotency.models import IdempotencyRecord
 from tests.admin.records import ago, made
-from tests.execution.bodies import Thread
+from tests.execution.bodies import Thread, waits_for_a_lock
 from tests.harness.pages import QUARTER, without_pages
 from tests.harness.processes import database_url
 from tests.harness.waiting import wait_until
@@ -89,6 +90,13 @@ def answer_of(call):
         return other.result()
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A purge that waits for a row until the test has seen it wait."""
+    monkeypatch.setattr(maintenance, "PATIENCE", timedelta(minutes=1))
+
+
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("number", [4, 3], ids=["and moved", "in its page"])
 def test_a_record_that_became_alive_between_scan_and_delete_stays(number):
     pks = forgotten(number)
@@ -100,6 +108,7 @@ def test_a_record_that_became_alive_between_scan_and_delete_stays(number):
     assert page_of(pks[1]) == (number == 4)
 
 
+@pytest.mark.usefixtures("patient")
 @ONE_PAGE
 def test_a_record_that_moved_and_is_forgotten_is_found_by_the_next_purge_at_the_latest():
     pks = forgotten(8)
@@ -111,6 +120,7 @@ def test_a_record_that_moved_and_is_forgotten_is_found_by_the_next_purge_at_the_
     assert list(kept()) == []
 
 
+@pytest.mark.usefixtures("patient")
 @ONE_PAGE
 def test_two_purges_at_once_delete_each_record_once():
     pks = forgotten(12)
@@ -121,6 +131,69 @@ def test_two_purges_at_once_delete_each_record_once():
     assert list(kept()) == [pks[5]]
 
 
+@pytest.mark.usefixtures("patient")
+def test_a_record_that_became_alive_stays_whatever_level_of_isolation_is_set():
+    pks = forgotten(3)
+
+    def purge_by_a_snapshot():
+        ask("SELECT set_config('default_transaction_isolation', 'repeatable read', false)")
+        return purge()
+
+    with changed(pks[1], ALIVE) as writer, Thread(purge_by_a_snapshot) as purging:
+        wait_for(1)
+        writer.commit()
+        assert purging.result().records == 2
+    assert list(kept()) == [pks[1]]
+
+
+@ONE_PAGE
+def test_a_batch_with_a_row_that_is_being_written_is_left_to_the_next_purge(caplog):
+    pks = forgotten(8)
+    with caplog.at_level("INFO"), changed(pks[1], ANEW) as writer:
+        assert purge().records == 4
+        assert "left to the next purge" in caplog.text
+        writer.commit()
+    assert kept().count() == 4
+    assert purge().records == 4
+
+
+def test_a_transaction_that_revives_two_keys_is_no_deadlock_with_a_purge():
+    """The purge deletes one, and wants the other; the transaction has the other, and wants the
+    one."""
+    for key in ("one", "other", "outer"):
+        execute(lambda: "before", key=key, scope="test")
+    IdempotencyRecord.objects.update(expires_at=ago(hours=1))
+    runs, purging = [], Thread(purge)
+
+    def body():
+        runs.append(1)
+        execute(lambda: None, key="other", scope="test")
+        with purging:
+            wait_until(
+                lambda: waits_for_a_lock() or purging.has_ended(), "the purge to meet the other"
+            )
+            execute(lambda: None, key="one", scope="test")
+            assert purging.result().records == 0
+
+    execute(body, key="outer", scope="test")
+    assert runs == [1]
+    assert kept().count() == 3
+
+
+def test_a_purge_in_manual_commit_mode_is_committed_by_whoever_does():
+    [pk] = forgotten(1)
+    transaction.set_autocommit(False)
+    try:
+        alive = made(key="alive").pk
+        assert purge().records == 1
+        transaction.commit()
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert list(kept()) == [alive] != [pk]
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_purge_that_waits_keeps_nobody_from_another_key():
     execute(lambda: "alive", key="known", scope="test")
     pks = forgotten(3)

@@ -31,7 +31,7 @@ INTO = os.environ.get("CRASHES_INTO")
 #: No delivery comes to these as its own step, or they do nothing that lasts.
 NOT_MET = {
     "renew": "the heartbeat's thread: tests/execution/test_leased.py",
-    "leave_unflushed": "a purge: tests/concurrency/test_purge.py",
+    "stand_back": "a purge: tests/concurrency/test_purge.py",
     "in_utc": "it only reads an instant",
     "unmigrated": "it only tells what an error means",
 }

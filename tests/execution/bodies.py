@@ -49,6 +49,9 @@ class Thread:
         finally:
             connections.close_all()
 
+    def has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
     def result(self) -> Any:
         """What it returned, or the error it raised."""
         self._thread.join(timeout=20)

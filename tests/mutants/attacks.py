@@ -46,9 +46,9 @@ MUTANTS = [
     Mutant(
         "attack: purge by what was seen before",
         "maintenance.py",
-        "        return batch._raw_delete(batch.db)",
-        "        due = list(batch.values_list('pk', flat=True))\n"
-        "        return batch.model._default_manager.filter(pk__in=due).delete()[0]",
+        "    return batch._raw_delete(batch.db)",
+        "    due = list(batch.values_list('pk', flat=True))\n"
+        "    return batch.model._default_manager.filter(pk__in=due).delete()[0]",
         f"{CLAIMS} -k purge",
     ),
     Mutant(

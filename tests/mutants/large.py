@@ -12,8 +12,8 @@ MUTANTS = [
     Mutant(
         "large: let a purge delete what it has read before",
         "maintenance.py",
-        "        return batch._raw_delete(batch.db)",
-        "        return batch.delete()[0]",
+        "    return batch._raw_delete(batch.db)",
+        "    return batch.delete()[0]",
         "tests/operations/test_commands.py -k whoever_listens",
     ),
     Mutant(

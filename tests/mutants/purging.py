@@ -37,9 +37,9 @@ MUTANTS = [
     Mutant(
         "batches: delete what was seen before, by where it lay",
         "maintenance.py",
-        "        return batch._raw_delete(batch.db)",
-        "        due = list(batch.values_list('pk', flat=True))\n"
-        "        return batch.model._default_manager.filter(pk__in=due)._raw_delete(batch.db)",
+        "    return batch._raw_delete(batch.db)",
+        "    due = list(batch.values_list('pk', flat=True))\n"
+        "    return batch.model._default_manager.filter(pk__in=due)._raw_delete(batch.db)",
         f"{BESIDE} -k became_alive",
     ),
     Mutant(
@@ -52,15 +52,46 @@ MUTANTS = [
     Mutant(
         "batches: wait for the disk after each",
         "maintenance.py",
-        "            storage.leave_unflushed()",
-        "            pass",
+        "            storage.stand_back(PATIENCE)",
+        "            storage.wait_at_most(PATIENCE)",
         f"{BESIDE} -k waits_for_the_disk",
+    ),
+    Mutant(
+        "batches: end what somebody else commits",
+        "maintenance.py",
+        "    if not storage.connection.get_autocommit():",
+        "    if storage.connection.in_atomic_block:",
+        f"{BESIDE} -k manual_commit_mode",
     ),
     Mutant(
         "batches: leave unflushed what somebody else commits",
         "maintenance.py",
-        "        if not is_inside:",
-        "        if True:",
+        """:  # somebody else commits it
+        return""",
+        """:
+        storage.stand_back(PATIENCE)
+        return""",
         f"{BESIDE} -k somebody_s_transaction",
+    ),
+    Mutant(
+        "batches: wait for whoever writes a row",
+        "storage/postgresql.py",
+        "        self.wait_at_most(patience)",
+        "        self.wait_at_most(timedelta(minutes=1))",
+        f"{BESIDE} -k no_deadlock",
+    ),
+    Mutant(
+        "batches: end with the first row that somebody writes",
+        "maintenance.py",
+        "storage.has_other_writers and storage.is_lock_timeout(error)",
+        "False",
+        f"{BESIDE} -k left_to_the_next",
+    ),
+    Mutant(
+        "batches: see what was there at the beginning",
+        "storage/postgresql.py",
+        'f"{READ_COMMITTED}; SET LOCAL synchronous_commit = off"',
+        '"SET LOCAL synchronous_commit = off"',
+        f"{BESIDE} -k level_of_isolation",
     ),
 ]
