@@ -309,17 +309,17 @@ class Run:
 
     def replay(self, seen: Seen) -> Outcome[Any]:
         """Answer a duplicate with the stored result."""
+        if self.delivery.has_publisher():
+            raise AlreadyRunning(
+                f"The {self.named} succeeded, and another delivery of it may be publishing what "
+                "follows, or have died while it did. Try again later.",
+                key=seen.key_hash.hex,
+            )
         if seen.result is None and self.delivery.consumes_result():
             raise ResultNotStored(
                 f"The {self.named} succeeded without a stored result, and the next step waits for "
                 "one. The body did not run again; start the next step yourself.",
                 key=self.hex,
-            )
-        if self.delivery.has_publisher():
-            raise AlreadyRunning(
-                f"The {self.named} succeeded, and another delivery of it publishes what follows, "
-                "or has died while it did. Try again later.",
-                key=seen.key_hash.hex,
             )
         if transaction_owner(self.storage.connection) is None:
             self.announce(Kind.DUPLICATE, key_hash=seen.key_hash, attempt=seen.attempt)

@@ -56,7 +56,7 @@ X_DEATH = ("x-death", "x-first-death-", "x-last-death-")
 #: Celery's private names, since 5.7: a result backend that has the one lets the member of a chord
 #: that came last claim the publication of the body, under a key with this end, until it is done or
 #: the claim has lapsed. (celery/backends/redis.py, CHORD_PART_RETURN_LUA)
-CLAIMS, CLAIM, DONE = "_chord_claim_extend_script", ".c", b"done"
+CLAIMS, CLAIM, DONE = "_chord_claim_extend_script", ".c", (b"done", "done")
 
 #: Namespace of the ids of callbacks; a random UUID. (RFC 9562, section 5.5.)
 CALLBACKS = UUID("8f1c0c57-7d5e-4b7e-9d57-1a4b2f3d6c90")
@@ -107,13 +107,14 @@ class CeleryDelivery(Delivery):
         """Answered under a living claim, the last member of a chord would publish nothing and be
         acknowledged, and the claim of a process that died would be the end of the chord."""
         backend: Any = self._task.backend
-        if not self._request.chord or not hasattr(type(backend), CLAIMS):
+        is_member = self._request.chord and self._request.group
+        if not is_member or not hasattr(type(backend), CLAIMS):
             return False
         try:
             claim = backend.client.get(backend.get_key_for_group(self._request.group, CLAIM))
         except backend.connection_errors:
-            return False  # Celery meets the same fault, when it counts this member
-        return claim not in (None, DONE)
+            return True  # nobody can tell, and Celery could not count this member either
+        return claim is not None and claim not in DONE
 
     def park(self, using: str, key_hash: UUID, generation: int | None) -> bool:
         return self._park(using, key_hash, Reason.IN_DOUBT, generation)

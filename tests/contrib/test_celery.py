@@ -476,7 +476,10 @@ def member():
     return {"chord": chord, "group": group}, app.backend.get_key_for_group(group, CLAIM)
 
 
-@pytest.mark.skipif(celery.VERSION < (5, 7), reason="before Celery 5.7 nobody claims it")
+claimed = pytest.mark.skipif(celery.VERSION < (5, 7), reason="before Celery 5.7 nobody claims it")
+
+
+@claimed
 def test_a_member_is_not_answered_while_another_delivery_publishes_the_body(
     deliver, messages, member
 ):
@@ -486,24 +489,56 @@ def test_a_member_is_not_answered_while_another_delivery_publishes_the_body(
     assert deliver(transactional, "key", **options)[0] == "RETRY"
     [(headers, _)] = messages()
     assert headers["group"] == options["group"]
-    app.backend.client.set(claim, DONE)
+    app.backend.client.set(claim, DONE[0])
     assert deliver(transactional, "key", **options) == ("SUCCESS", "effect")
     app.backend.client.delete(claim)
     assert deliver(transactional, "key", **options) == ("SUCCESS", "effect")
     assert messages() == []
 
 
-def test_a_member_is_answered_when_nobody_can_say_whether_its_body_is_published(
+@claimed
+def test_a_member_waits_while_nobody_can_say_whether_its_body_is_published(
     deliver, messages, member, monkeypatch
 ):
     options, claim = member
     deliver(transactional, "key")
-    app.backend.client.set(claim, "of another delivery")
     known, away = app.backend.client.get, Redis(port=1).get
     monkeypatch.setattr(
         app.backend.client, "get", lambda name: (away if name == claim else known)(name)
     )
-    assert deliver(transactional, "key", **options) == ("SUCCESS", "effect")
+    assert deliver(transactional, "key", **options)[0] == "RETRY"
+    [(headers, _)] = messages()
+    assert headers["group"] == options["group"]
+
+
+@claimed
+def test_a_body_is_known_to_be_published_by_a_client_that_decodes(
+    deliver, messages, member, monkeypatch
+):
+    options, claim = member
+    deliver(transactional, "key")
+    app.backend.client.set(claim, DONE[0])
+    with Redis.from_url(app.conf.result_backend, decode_responses=True) as decoding:
+        assert decoding.get(claim) == "done"
+        monkeypatch.setattr(app.backend.client, "get", decoding.get)
+        assert deliver(transactional, "key", **options) == ("SUCCESS", "effect")
+
+
+@claimed
+def test_a_member_without_a_stored_result_waits_too_before_it_fails(deliver, member):
+    options, claim = member
+    deliver(silent, "key")
+    app.backend.client.set(claim, "of another delivery")
+    assert deliver(silent, "key", **options)[0] == "RETRY"
+    app.backend.client.delete(claim)
+    state, error = deliver(silent, "key", **options)
+    assert (state, type(error)) == ("FAILURE", ResultNotStored)
+
+
+def test_a_message_with_a_chord_and_no_group_is_answered(deliver):
+    deliver(transactional, "key")
+    chord = transactional.s("body").set(task_id="body")
+    assert deliver(transactional, "key", chord=chord) == ("SUCCESS", "effect")
 
 
 def test_a_message_that_cannot_be_kept_says_so(deliver, caplog):

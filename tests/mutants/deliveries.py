@@ -16,16 +16,39 @@ MUTANTS = [
     Mutant(
         "take a body that was published for one that is being published",
         "contrib/celery.py",
-        "return claim not in (None, DONE)",
+        "return claim is not None and claim not in DONE",
         "return claim is not None",
         f"{CELERY} -k another_delivery_publishes",
     ),
     Mutant(
-        "lose a chord's member with the server of results",
+        "answer a chord's member while the server of results is away",
         "contrib/celery.py",
-        "except backend.connection_errors:",
-        "except KeyError:",
+        "return True  # nobody can tell",
+        "return False  # nobody can tell",
         f"{CELERY} -k nobody_can_say",
+    ),
+    Mutant(
+        "take a body for one that is being published, since the client decodes",
+        "contrib/celery.py",
+        '(b"done", "done")',
+        '(b"done",)',
+        f"{CELERY} -k client_that_decodes",
+    ),
+    Mutant(
+        "look for the claim on the body of a chord without a group",
+        "contrib/celery.py",
+        "is_member = self._request.chord and self._request.group",
+        "is_member = self._request.chord",
+        f"{CELERY} -k no_group",
+    ),
+    Mutant(
+        "fail a member without a result while its body is being published",
+        "calls.py",
+        """        if self.delivery.has_publisher():
+            raise""",
+        """        if seen.result is not None and self.delivery.has_publisher():
+            raise""",
+        f"{CELERY} -k waits_too_before_it_fails",
     ),
     Mutant(
         "defer for ever",
