@@ -12,8 +12,7 @@ from typing import Any
 
 from django.db import connection, models, transaction
 
-from idempotency import idempotent
-from tests.benchmarks.subjects import RESULT, bare, flagged, one_statement
+from tests.benchmarks.subjects import RESULT, bare, one_statement
 
 Call = Callable[[int], Any]
 
@@ -22,12 +21,6 @@ def body(order: int) -> dict[str, Any]:
     """The job, for those that do not take part in its transaction."""
     bare(order)
     return RESULT
-
-
-def redelivered() -> tuple[Call, Call]:
-    """Duplicates that the broker says it has delivered before."""
-    run = idempotent(key="order", scope="bench.redelivered")(one_statement)
-    return run, flagged(run)
 
 
 def _table(model: type[models.Model]) -> None:

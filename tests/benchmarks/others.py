@@ -13,7 +13,7 @@ from django.db import connection
 from tests.benchmarks import adapters
 from tests.benchmarks.adapters import Call
 from tests.benchmarks.rounds import NUMBERS
-from tests.benchmarks.subjects import first, leased, one_statement
+from tests.benchmarks.subjects import first, leased, one_statement, redelivered
 from tests.harness.waiting import wait_until
 from tests.jobs.models import Effect
 
@@ -54,8 +54,8 @@ def others(cache: str, durable: str) -> list[Other]:
     return [
         Other("this app, Transactional", "", ONE_COMMIT, "cannot part", stored,
               lambda: (first, first)),
-        Other("this app, flagged as redelivered", "", ONE_COMMIT, "cannot part", stored,
-              adapters.redelivered),
+        Other("this app, a redelivered message", "", ONE_COMMIT, "cannot part", stored,
+              lambda: (redelivered, redelivered)),
         Other("this app, Leased", "", "claim, then effect, then settlement",
               "in doubt, as declared", stored, lambda: (leased, leased)),
         Other("a unique constraint on the effect", "", ONE_COMMIT, "cannot part", "nothing",

@@ -46,17 +46,17 @@ leased = idempotent(key="order", scope="bench.leased", policy=Leased(on_doubt=On
 )
 
 
-class Repeated(Delivery):
-    """A message that may have been here before."""
+class Redelivered(Delivery):
+    """A message that the broker says it has delivered before."""
 
-    repeated = True
+    repeated = redelivered = True
 
 
 def flagged(call: Callable[[int], Any]) -> Callable[[int], Any]:
     """The same job in a delivery that says so."""
 
     def deliver(order: int) -> None:
-        delivery_finders.insert(0, lambda function: Repeated())
+        delivery_finders.insert(0, lambda function: Redelivered())
         try:
             call(order)
         finally:
@@ -65,6 +65,8 @@ def flagged(call: Callable[[int], Any]) -> Callable[[int], Any]:
     return deliver
 
 
+redelivered = flagged(idempotent(key="order", scope="bench.redelivered")(one_statement))
+
 BARE, BARE_ORM, CONTROL = "bare transaction", "bare, one row by the ORM", "bare again (A/A)"
 FIRST, DUPLICATE = "first execution", "duplicate"
 FLAGGED = "duplicate, flagged as redelivered"
@@ -72,6 +74,7 @@ SUBJECTS = (
     Subject(BARE, bare, BARE),
     Subject(CONTROL, bare, BARE),
     Subject(FIRST, first, BARE),
+    Subject("first execution, redelivered", redelivered, BARE),
     Subject(DUPLICATE, first, BARE, again=True),
     Subject(FLAGGED, flagged(first), BARE, again=True),
     Subject("leased execution", leased, BARE),

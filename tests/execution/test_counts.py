@@ -48,8 +48,8 @@ def bare(key: str) -> None:
 class Message(Delivery):
     task_id = TASK_ID
 
-    def __init__(self, *, repeated: bool) -> None:
-        self.repeated = repeated
+    def __init__(self, *, repeated: bool, redelivered: bool) -> None:
+        self.repeated, self.redelivered = repeated or redelivered, redelivered
 
 
 def once(
@@ -58,6 +58,7 @@ def once(
     *,
     policy: Transactional | Leased = Transactional(),  # noqa: B008 frozen
     flagged: bool = False,
+    redelivered: bool = False,
     fingerprint: object = 0,
 ) -> Any:
     return run(
@@ -65,7 +66,7 @@ def once(
             function=lambda: body(key),
             key=digest(key, scope=SCOPE, fingerprint=fingerprint),
             policy=policy,
-            delivery=Message(repeated=flagged),
+            delivery=Message(repeated=flagged, redelivered=redelivered),
         )
     ).result
 
@@ -136,6 +137,11 @@ def test_a_transaction_keeps_the_isolation_level_that_the_connection_is_given():
 def test_a_first_execution_takes_no_round_trip_more_than_the_bare_transaction(trips, merged):
     assert trips(bare) == 3
     assert trips(once) == 4 - merged
+
+
+def test_a_redelivered_message_whose_body_runs_takes_four_more_to_say_that_it_starts(trips, merged):
+    """The look without a transaction; BEGIN with lock and look, the start note, COMMIT."""
+    assert trips(lambda key: once(key, redelivered=True)) == 9 - 2 * merged
 
 
 def test_a_duplicate_takes_two_round_trips_and_a_flagged_one_takes_one(trips, merged, late):
