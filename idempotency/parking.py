@@ -13,6 +13,7 @@ from idempotency import events
 from idempotency.conf import conf
 from idempotency.models import IdempotencyRecord, Kind, ParkedMessage, Reason
 from idempotency.signals import Told
+from idempotency.storage import storage_for
 
 logger = logging.getLogger("idempotency")
 
@@ -88,6 +89,7 @@ def park(
 
 
 def _keep(using: str, key_hash: UUID, reason: Reason, task_id: str, message: str | None) -> None:
+    storage_for(using).flush_at_commit()  # its delivery is acknowledged, and nothing else has it
     row = ParkedMessage(key_hash=key_hash, task_id=task_id, reason=reason, message=message)
     ParkedMessage.objects.using(using).bulk_create([row], ignore_conflicts=True)
 

@@ -10,6 +10,7 @@ import celery
 import pytest
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.signals import before_task_publish, worker_process_shutdown
+from django.db import connection
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis import Redis
@@ -45,6 +46,7 @@ from tests.execution.bodies import (
     waits_for_a_lock,
 )
 from tests.harness.waiting import wait_until
+from tests.jobs.models import Effect
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -466,6 +468,35 @@ def test_a_chord_member_in_doubt_does_not_fail_its_chord(deliver):
     state, _ = deliver(held, "key", task_id="second", chord=chord, group=str(uuid.uuid4()))
     assert state == "IGNORED"
     assert ParkedMessage.objects.filter(task_id="second").exists()
+
+
+NOTE_PARKED = """
+CREATE FUNCTION note_for_test() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN
+        INSERT INTO jobs_effect (key, note, pid, created_at)
+        VALUES (NEW.reason, current_setting('synchronous_commit'), 1, now());
+        RETURN NEW;
+    END $$;
+CREATE TRIGGER note_parked BEFORE INSERT ON idempotency_parked_message FOR EACH ROW
+    EXECUTE FUNCTION note_for_test()
+"""
+
+
+def test_what_is_parked_is_flushed_whatever_the_session_says(deliver, long_ago):
+    """Its delivery is acknowledged: a crash of the server would be the end of the message."""
+    gate = Gate()
+    with connection.cursor() as cursor:
+        cursor.execute(NOTE_PARKED)
+        try:
+            cursor.execute("SET synchronous_commit = off")
+            deliver(held, "doubt", do=make_doubt)
+            with gate.held(lambda: deliver(transactional, "busy", do=gate.pass_)):
+                deliver(transactional, "busy", task_id="second", headers=long_ago)
+            cursor.execute("SHOW synchronous_commit")
+            assert cursor.fetchone() == ("off",)
+        finally:
+            cursor.execute("RESET synchronous_commit; DROP FUNCTION note_for_test CASCADE")
+    assert set(Effect.objects.values_list("key", "note")) == {("in_doubt", "on"), ("gave_up", "on")}
 
 
 @pytest.fixture

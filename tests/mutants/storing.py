@@ -14,6 +14,13 @@ SQLITE = "tests/storage/test_sqlite.py"
 
 MUTANTS = [
     Mutant(
+        "lose what is parked in a crash of a server that flushes nothing",
+        "parking.py",
+        "    storage_for(using).flush_at_commit()",
+        "    storage_for(using)",
+        "tests/contrib/test_celery.py -k what_is_parked_is_flushed",
+    ),
+    Mutant(
         "roll back on SQLite a connection that is gone",
         "storage/sqlite.py",
         "if self.connection.connection is not None:",
