@@ -159,8 +159,9 @@ TRANSACTIONAL = Moment(
 
 LEASED = Moment(
     title="After a leased body",
-    text="What the body did stands, and nothing of this makes anybody repeat it: an error that it "
-    "raised after the effect began leaves a doubt.",
+    text="What the body did stands, and nothing of this makes anybody repeat it blindly: an error "
+    "that it raised after the effect began leaves a doubt, or under `RETRY` a failure that is "
+    "repeated with the same provider key.",
     cases=(
         Refused(
             given="a result that is too long, under a lease",
