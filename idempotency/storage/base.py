@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, InterfaceError, connections, transaction
 from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
@@ -186,10 +186,13 @@ class Storage(ABC):
         """Raise unless the transaction begun on the connection ``raw`` can still be committed.
 
         Raises:
+            InterfaceError: The connection was lost.
             NotCommitted: The body left it in a state that cannot be committed.
             BodyCommitted: The body ended it.
         """
         connection = self.connection
+        if self.is_broken(raw):
+            raise InterfaceError("The connection was lost in the body, which swallowed the error.")
         if connection.closed_in_transaction or connection.connection is not raw:
             raise NotCommitted(
                 "The body closed the database connection, and with it our transaction: nothing of "

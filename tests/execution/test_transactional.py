@@ -590,6 +590,25 @@ def test_a_connection_lost_in_a_nested_call_begins_all_of_it_anew_whatever_is_ma
     assert effects("inner") == 1
 
 
+@pytest.mark.parametrize("goes_on", [lambda: None, connection.close], ids=["", "on a new one"])
+def test_a_lost_connection_whose_error_the_body_swallows_is_no_failure_of_the_job(goes_on):
+    runs = []
+
+    def body():
+        runs.append(1)
+        effect()
+        if len(runs) == 1:
+            with suppress(DatabaseError), connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            goes_on()
+        return "done"
+
+    assert once(body).result == "done"
+    assert len(runs) == 2
+    assert effects() == 1
+    assert kinds() == []
+
+
 def test_a_nested_call_does_not_wait_inside_a_transaction_that_is_doomed():
     gate = Gate()
     with (

@@ -11,6 +11,13 @@ DEATHS = "tests/execution/test_deaths.py"
 
 MUTANTS = [
     Mutant(
+        "take a lost connection that was swallowed for a failure of the job",
+        "storage/base.py",
+        "        if self.is_broken(raw):\n            raise InterfaceError(",
+        "        if False:\n            raise InterfaceError(",
+        "tests/execution/test_transactional.py -k swallows_is_no_failure",
+    ),
+    Mutant(
         "commit without the nested call whose transaction was lost",
         "transactional.py",
         "            if not self.storage.is_transient(error, self.storage.connection.connection):",
