@@ -14,7 +14,7 @@ from tests.benchmarks.distance import at_a_distance
 from tests.benchmarks.drawing import bars
 from tests.benchmarks.pages import cpu_of_server
 from tests.benchmarks.rounds import TRUSTED, Effort, Rounds, Say
-from tests.benchmarks.subjects import CONTROL, DUPLICATE, FIRST, FLAGGED, SUBJECTS
+from tests.benchmarks.subjects import BARE, CONTROL, DUPLICATE, FIRST, FLAGGED, SUBJECTS
 from tests.benchmarks.writing import Findings, table
 
 NEAR, UNFLUSHED, FAR = "0 ms", "0 ms, no flush", "1 ms"
@@ -77,7 +77,10 @@ def _times(series: dict[str, Rounds]) -> str:
         ratios += [f"{series[where].ratio(name):.2f}" for where in (UNFLUSHED, FAR)]
         cpu = [f"{near.cpu_over(name, where):.0f}" for where in ("python", "server")]
         rows.append([name, f"{near.microseconds(name):.0f}", *ratios, *cpu])
-    rounds = ", ".join(f"{each.rounds} ({where})" for where, each in series.items())
+    rounds = ", ".join(
+        f"{each.rounds} ({where}; the bare transaction in {each.microseconds(BARE):.0f} µs)"
+        for where, each in series.items()
+    )
     return f"{table(heads, rows)}\nRounds: {rounds}.\n"
 
 

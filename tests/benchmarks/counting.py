@@ -70,7 +70,7 @@ def _flushes() -> Any:
 
 
 def _round_trips(call: Callable[[int], Any], numbers: list[int]) -> float:
-    with Proxy() as proxy, reached_by(proxy.url):
+    with Proxy() as proxy, reached_by(*proxy.address):
         connection.ensure_connection()
         before = proxy.round_trips
         for number in numbers:

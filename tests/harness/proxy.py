@@ -98,9 +98,14 @@ class Proxy:
             line.end()
 
     @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._listener.getsockname()
+        return host, port
+
+    @property
     def url(self) -> str:
         """For ``DATABASE_URL``: the database of this test, reached through the proxy."""
-        host, port = self._listener.getsockname()
+        host, port = self.address
         return make_conninfo(
             host=host,
             port=port,
