@@ -60,6 +60,12 @@ class Delivery:
         """
         return error
 
+    def arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What a run of the body gets of its arguments, and may change."""
+        return args, kwargs
+
     def consumes_result(self) -> bool:
         """Whether somebody behind this call waits for its result."""
         return False
@@ -200,9 +206,10 @@ def current_attempt() -> Attempt:
 
 
 def transaction_owner(connection: Any) -> Attempt | None:
-    """The innermost attempt that owns the open transaction of ``connection``, or None."""
+    """The running attempt, if it owns the open transaction of ``connection``: what one further out
+    rolls back may have been called by one between that has committed elsewhere."""
     attempt = _current.get()
-    return next(attempt.within(connection), None) if attempt else None
+    return attempt if attempt is not None and attempt.connection is connection else None
 
 
 def transactional_attempt() -> Attempt | None:

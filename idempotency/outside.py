@@ -11,7 +11,7 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 
-from idempotency.attempts import transaction_owner, transactional_attempt
+from idempotency.attempts import transactional_attempt
 from idempotency.events import tell
 
 logger = logging.getLogger("idempotency")
@@ -58,8 +58,7 @@ def say_write(
 
 
 def _say_write(scope: str, using: str, sql: str, there: Any) -> None:
-    # A job of ours with a transaction there has a record there, which is its own protection.
-    is_ours = transaction_owner(there) or "idempotency_" in sql
+    is_ours = "idempotency_" in sql
     if scope not in _writes_said and not is_ours and WRITE.match(sql):
         _writes_said.add(scope)
         logger.warning(

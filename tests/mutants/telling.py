@@ -133,7 +133,7 @@ MUTANTS = [
     Mutant(
         "tell of a write by another job of ours",
         "outside.py",
-        'is_ours = transaction_owner(there) or "idempotency_" in sql',
+        'is_ours = "idempotency_" in sql',
         "is_ours = False",
         f"{OUTSIDE} -k protected_by_its_own_record",
     ),

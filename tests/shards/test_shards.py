@@ -6,9 +6,9 @@ from django.core import checks
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections
 
-from idempotency import Verdict, jobs
+from idempotency import Verdict, execute, jobs
 from idempotency.checks.databases import aliases, aliases_of
-from idempotency.exceptions import InDoubt, ShardUnknown, TransactionLost
+from idempotency.exceptions import InDoubt, InsideTransaction, ShardUnknown, TransactionLost
 from idempotency.models import IdempotencyEvent, ParkedMessage
 from idempotency.resolution import resolve
 from idempotency.storage.sqlite import SQLite
@@ -33,6 +33,20 @@ def test_a_message_is_its_own_key_on_its_shard(shards):
     """The task object of a bound task is no argument of the callable."""
     assert [each.replayed for each in deliver_twice(count, "sqlite", "key")] == [False, True]
     assert (shards.effects(), shards.states()) == ([[], ["key"]], [[], ["succeeded"]])
+
+
+def test_a_call_joins_no_transaction_across_one_that_commits_elsewhere(shards):
+    """It would be rolled back with the outer one, and the one between would not call it again."""
+
+    def innermost():
+        execute(lambda: None, key="innermost", scope="test")
+
+    def between():
+        execute(innermost, key="between", scope="test", using="sqlite")
+
+    with pytest.raises(InsideTransaction):
+        execute(between, key="outer", scope="test")
+    assert shards.states() == [["failed"], ["failed"]]
 
 
 def test_a_doubt_is_parked_and_resolved_on_its_shard(shards):
