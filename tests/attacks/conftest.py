@@ -3,10 +3,10 @@
 import pytest
 
 from idempotency.storage.postgresql import PostgreSQL
-from tests.contrib.conftest import deliver, messages
+from tests.contrib.conftest import deliver, messages, sent
 from tests.execution.bodies import Gate
 
-__all__ = ["deliver", "late_note", "messages"]
+__all__ = ["deliver", "late_note", "messages", "sent"]
 
 
 @pytest.fixture

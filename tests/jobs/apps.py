@@ -1,6 +1,7 @@
 """The tests' app, as a project's own: in its ``ready()`` the metrics are connected."""
 
 import os
+from datetime import timedelta
 
 from django.apps import AppConfig
 
@@ -17,6 +18,10 @@ class JobsConfig(AppConfig):
             from idempotency import events
 
             events.GATHER_FOR = float(os.environ["TEST_GATHER_FOR"])
+        if "TEST_PURGE_PATIENCE" in os.environ:
+            from idempotency import maintenance
+
+            maintenance.PATIENCE = timedelta(seconds=float(os.environ["TEST_PURGE_PATIENCE"]))
         if "TEST_PLAIN_BEGIN" in os.environ:  # see tests/harness/plain_begin.py
             from idempotency.storage import postgresql
 

@@ -93,7 +93,7 @@ def test_a_purge_that_is_interrupted_keeps_what_it_did_and_says_so(manage):
     pks = [made(result=QUARTER, expires_at=ago(hours=1)).pk for _ in range(20)]
     with transaction.atomic():
         IdempotencyRecord.objects.select_for_update().get(pk=pks[15])
-        process = manage("purge", TEST_PURGE_BATCH="10")
+        process = manage("purge", TEST_PURGE_BATCH="10", TEST_PURGE_PATIENCE="60")
         wait_until(waits_for_a_lock, "the purge to reach the row that is locked", seconds=60)
         process.signal(signal.SIGINT)
         assert process.wait() == 130
