@@ -80,9 +80,10 @@ class LeasedRun(Run):
         try:
             look = self.storage.claim(self.entry, self.claim, **self._declared)
             seen = look.seen
-            if seen is not None and seen.claim_id == self.claim_id:
+            if seen is not None and self._is_held(seen):
                 # Its record is new, or the reply to its COMMIT was lost.
                 self.claim = self._claim_under(seen.key_hash)
+                self.number, self.generation = seen.attempt, seen.generation
                 return None
             self.claim = None  # there is nothing to release
             return self.judge(look) or self._take_over()
@@ -90,6 +91,11 @@ class LeasedRun(Run):
             if self.storage.is_record_changed(error):
                 raise RecordChangedError from error
             raise
+
+    def _is_held(self, seen: Seen) -> bool:
+        """Whether a record is this claim, of which nobody has said anything since."""
+        is_running = seen.state is State.RUNNING and seen.lease_left > 0
+        return is_running and seen.claim_id == self.claim_id
 
     def _take_over(self) -> Seen | None:
         """Claim a key whose record answers nothing, unless it does by now."""
@@ -313,7 +319,7 @@ class LeasedRun(Run):
             return
         self._announce_end(Kind.IN_DOUBT, claim, error)
         using, key_hash, generation = self.storage.using, claim.key_hash, self.generation
-        if not self._insist(lambda: self.delivery.park(using, key_hash, generation)):
+        if not self._persistently(lambda: self.delivery.park(using, key_hash, generation)):
             # Resolved already, and so published: this message would not have been among them.
             raise self.busy(" Its doubt is resolved already.") from error
 
@@ -366,17 +372,17 @@ class LeasedRun(Run):
             pause = min(pause * 2, 1.0)
             self.is_resent = True
 
-    def _lease_lost(self, claim: Claim) -> LeaseLost:
+    def _lease_lost(self, claim: Claim, otherwise: str = "") -> LeaseLost:
         self._tell_lease_lost(claim)
-        return self._stale(claim)
+        return self._stale(claim, otherwise)
 
     def _tell_lease_lost(self, claim: Claim) -> None:
         self.announce(Kind.LEASE_LOST, key_hash=claim.key_hash, attempt=self.number)
 
-    def _stale(self, claim: Claim) -> LeaseLost:
+    def _stale(self, claim: Claim, otherwise: str = "") -> LeaseLost:
         return LeaseLost(
             f"The lease of attempt {self.number} on {self.named} ran out, and the claim is no "
-            "longer its own: it settles nothing. See what holds now: "
+            f"longer its own: it settles nothing.{otherwise} See what holds now: "
             f"idempotency_show {claim.key_hash.hex}",
             key=self.hex,
         )
@@ -394,7 +400,9 @@ class LeasedRun(Run):
         self._persistently(self.storage.refuse_foreign_transaction)
         claim, policy = self._held, self.policy.stored
         if not self._insist(lambda: self.storage.begin_effect(claim, policy=policy)):
-            raise self._lease_lost(claim)
+            raise self._lease_lost(
+                claim, " Or its provider knows no repeat of the effect any more."
+            )
         self.effect_begun = True
         self.storage.outlasts_the_body()
 
@@ -403,6 +411,8 @@ class LeasedRun(Run):
         """See :meth:`idempotency.attempts.Attempt.settling`."""
         text, sent = self.call.encode(result), False
         claim = self._held
+        if self.has_settled:
+            raise self._stale(claim)
         lost: LeaseLost | None = None
         try:
             with self._persistently(self._begin_settling):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -70,6 +72,10 @@ def park(
         message: What ``broker`` publishes; None when it is not kept.
         generation: Of the record that the message waits for; None is any.
 
+    Raises:
+        InsideTransaction: A transaction is open that is not ours, with which it could be lost.
+        ManualCommit: The connection is in manual commit mode.
+
     Returns False when there is nothing to wait for any more: nobody would publish it then.
     """
     records = IdempotencyRecord.objects.using(using)
@@ -79,7 +85,7 @@ def park(
         waited_for = records.in_doubt(key_hash, None)
     if generation is not None:
         waited_for = waited_for.filter(generation=generation)
-    with transaction.atomic(using=using):
+    with _transaction(using):
         # The lock orders parking and resolving: who resolves later sees this message, and who
         # resolved before is seen here.
         if not waited_for.select_for_update().first():
@@ -88,15 +94,28 @@ def park(
     return True
 
 
+@contextmanager
+def _transaction(using: str) -> Iterator[None]:
+    """One of our own, on disk at its end: the delivery is acknowledged then, and nothing else has
+    its message."""
+    storage = storage_for(using)
+    storage.refuse_foreign_transaction()
+    with storage.transaction(joined=storage.in_test_case):
+        storage.flush_at_commit()
+        yield
+
+
 def _keep(using: str, key_hash: UUID, reason: Reason, task_id: str, message: str | None) -> None:
-    storage_for(using).flush_at_commit()  # its delivery is acknowledged, and nothing else has it
     row = ParkedMessage(key_hash=key_hash, task_id=task_id, reason=reason, message=message)
     ParkedMessage.objects.using(using).bulk_create([row], ignore_conflicts=True)
 
 
 def give_up(about: Told, *, task_id: str, message: str) -> None:
-    """Park a message that was deferred for too long, and say so. The sweeper publishes it."""
-    with transaction.atomic(using=about["using"]):
+    """Park a message that was deferred for too long, and say so. The sweeper publishes it.
+
+    Raises what ``park()`` raises.
+    """
+    with _transaction(about["using"]):
         _keep(about["using"], about["key_hash"], Reason.GAVE_UP, task_id, message)
         events.announce_with_commit(Kind.GAVE_UP, about)
 

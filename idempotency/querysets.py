@@ -209,9 +209,19 @@ class RecordQuerySet(Base):
         return changed == 1
 
     def begin_effect(self, claim: Claim, *, policy: str) -> bool:
-        """From here on a death is a doubt. Not possible once the lease has run out."""
+        """From here on a death is a doubt. Not possible once the lease has run out, nor for the
+        repeat of an effect that the provider does not know any more.
+
+        It renews the lease: who has seen it run out, and waits for this row, has to look again.
+        """
         held = self.held_by(claim).leased()
-        return held.update(effect_begun_at=Now(), policy=policy) == 1
+        known = held.filter(
+            Q(effect_begun_at=None) | Q(repeat_until=None) | Q(repeat_until__gt=Now())
+        )
+        changed = known.update(
+            effect_begun_at=Now(), lease_expires_at=after(claim.lease), policy=policy
+        )
+        return changed == 1
 
     def renew(self, claim: Claim) -> bool:
         """Push the end of the lease away from now."""
@@ -249,6 +259,8 @@ class RecordQuerySet(Base):
             state=State.IN_DOUBT,
             error_class=error_class,
             error_message=error_message,
+            # A sign of life, since which a provider may be at work.
+            lease_expires_at=after(claim.lease),
         )
         return changed == 1
 

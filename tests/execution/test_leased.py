@@ -4,13 +4,14 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import timedelta
 from smtplib import SMTPException, SMTPServerDisconnected
 
 import psycopg
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import DataError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 from psycopg import connect
@@ -26,6 +27,7 @@ from idempotency.exceptions import (
     ResultNotStorable,
 )
 from idempotency.keys import Key
+from idempotency.maintenance import sweep
 from idempotency.models import IdempotencyEvent, IdempotencyRecord, Reason
 from idempotency.parking import park
 from idempotency.resolution import resolve
@@ -652,6 +654,102 @@ def test_while_a_transaction_runs_the_key_cannot_be_claimed():
     ):
         once()
     assert effects() == 0
+
+
+def test_an_attempt_settles_once():
+    def body():
+        with current_attempt().settling("first"):
+            effect("first")
+        with pytest.raises(LeaseLost), current_attempt().settling("second"):
+            effect("second")
+        return "returned"
+
+    assert [once(body).result, once(body).result] == ["first", "first"]
+    assert (effects("first"), effects("second")) == (1, 0)
+
+
+def test_a_mark_that_is_being_committed_is_a_sign_of_life(monkeypatch):
+    """Who has seen the lease run out waits for its row, and has to look again."""
+    second = timedelta(seconds=1)
+    policy = replace(MARKED, lease=second, max_run=second / 1000)  # no heartbeat
+    gate, sending, begin = Gate(), Gate(), PostgreSQL.begin_effect
+
+    def body():
+        current_attempt().effect_begins()
+        sending.pass_()
+        return effect()
+
+    def begin_late(*args, **options):
+        begun = begin(*args, **options)
+        gate.pass_()
+        return begun
+
+    monkeypatch.setattr(PostgreSQL, "begin_effect", begin_late)
+    with gate.held(lambda: once(body, policy)) as marking:
+        wait_until(IdempotencyRecord.objects.lapsed().exists, "the lease to run out")
+        with Thread(lambda: once(body, policy)) as other:
+            wait_until(waits_for_a_lock, "another delivery to take over")
+            gate.open()
+            assert isinstance(other.result(), AlreadyRunning | InDoubt)
+        sending.open()
+        assert marking.result().result == "effect"
+    assert effects() == 1
+
+
+@pytest.mark.parametrize("end", ["a mark", "a doubt"])
+def test_what_may_have_begun_just_now_has_a_whole_lease(end):
+    def body():
+        soon = timezone.now() + timedelta(seconds=1)
+        IdempotencyRecord.objects.update(lease_expires_at=soon)
+        if end == "a mark":
+            current_attempt().effect_begins()
+            raise SystemExit  # nothing is settled
+        fail()
+
+    with pytest.raises((ValueError, SystemExit)):
+        once(body, MARKED if end == "a mark" else HOLD)
+    assert the_record().lease_expires_at > timezone.now() + LEASE / 2
+
+
+def test_a_claim_whose_reply_was_lost_is_not_its_own_once_somebody_has_spoken(monkeypatch):
+    claim = PostgreSQL.claim
+
+    def lose(storage, *args, **options):
+        monkeypatch.undo()
+        claim(storage, *args, **options)
+        let_the_lease_run_out()
+        sweep()
+        resolve(the_record().key_hash, Verdict.did_not_happen(), reason="asked")
+        raise OperationalError
+
+    monkeypatch.setattr(PostgreSQL, "claim", lose)
+    assert once().result == "effect"
+    assert (the_record().state, the_record().attempt) == ("succeeded", 2)
+    assert once().replayed
+    assert effects() == 1
+
+
+def test_a_repeat_begins_no_effect_that_the_provider_does_not_know_any_more():
+    policy = Leased(
+        on_doubt=OnDoubt.RETRY, provider_window=timedelta(hours=1), marks_effect=True, lease=LEASE
+    )
+
+    def body():
+        if effects():
+            closed = timezone.now() - timedelta(seconds=1)
+            IdempotencyRecord.objects.update(repeat_until=closed)
+        current_attempt().effect_begins()
+        effect()
+        fail()
+
+    with pytest.raises(ValueError, match="unclear"):
+        once(body, policy)
+    with pytest.raises(LeaseLost, match="provider"):
+        once(body, policy)
+    assert effects() == 1
+    let_the_lease_run_out()
+    with pytest.raises(InDoubt):
+        once(body, policy)
 
 
 NOTE_CLAIMS = """

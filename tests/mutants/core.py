@@ -72,8 +72,8 @@ MUTANTS = [
     Mutant(
         "core: judge an effect by the claim before it",
         "querysets.py",
-        "held.update(effect_begun_at=Now(), policy=policy)",
-        "held.update(effect_begun_at=Now())",
+        "lease_expires_at=after(claim.lease), policy=policy",
+        "lease_expires_at=after(claim.lease)",
         f"{RETRIED} -k its_own_policy",
     ),
     Mutant(

@@ -29,7 +29,7 @@ MUTANTS = [
     Mutant(
         "crash: leave a doubt without a parked message",
         "leased.py",
-        "if not self._insist(lambda: self.delivery.park(using, key_hash, generation)):",
+        "if not self._persistently(lambda: self.delivery.park(using, key_hash, generation)):",
         "if False:",
         f"{POINTS} -k HOLD-EXCEPTION",
     ),
@@ -65,7 +65,7 @@ MUTANTS = [
     Mutant(
         "crash: meet one's own claim after a lost reply",
         "leased.py",
-        "if seen is not None and seen.claim_id == self.claim_id:",
+        "if seen is not None and self._is_held(seen):",
         "if False:",
         f"{POINTS} -k HOLD-CUT",
     ),

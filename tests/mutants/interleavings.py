@@ -35,8 +35,8 @@ MUTANTS = [
     Mutant(
         "interleaved: begin an effect whoever holds the claim",
         "querysets.py",
-        "return held.update(effect_begun_at=Now(), policy=policy) == 1",
-        "return held.update(effect_begun_at=Now(), policy=policy) >= 0",
+        "policy=policy\n        )\n        return changed == 1",
+        "policy=policy\n        )\n        return changed >= 0",
         _among("hold-marked"),
     ),
     Mutant(

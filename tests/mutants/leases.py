@@ -8,6 +8,64 @@ REPLIES = "tests/faults/test_lost_replies.py"
 
 MUTANTS = [
     Mutant(
+        "lease: settle twice",
+        "leased.py",
+        "        if self.has_settled:\n            raise",
+        "        if False:\n            raise",
+        "tests/execution/test_leased.py -k settles_once",
+    ),
+    Mutant(
+        "lease: take over beside a mark that is being committed",
+        "querysets.py",
+        "effect_begun_at=Now(), lease_expires_at=after(claim.lease), policy=policy",
+        "effect_begun_at=Now(), policy=policy",
+        "tests/execution/test_leased.py -k sign_of_life",
+    ),
+    Mutant(
+        "lease: ask about a doubt that is younger than a lease",
+        "querysets.py",
+        "            # A sign of life, since which a provider may be at work.\n"
+        "            lease_expires_at=after(claim.lease),",
+        "",
+        "tests/execution/test_leased.py -k has_a_whole_lease",
+    ),
+    Mutant(
+        "lease: take a claim for one's own that somebody has ended",
+        "leased.py",
+        "is_running = seen.state is State.RUNNING and seen.lease_left > 0",
+        "is_running = True",
+        "tests/execution/test_leased.py -k somebody_has_spoken",
+    ),
+    Mutant(
+        "lease: begin a repeat that the provider does not know any more",
+        "querysets.py",
+        "Q(effect_begun_at=None) | Q(repeat_until=None) | Q(repeat_until__gt=Now())\n        )\n"
+        "        changed",
+        "\n        )\n        changed",
+        "tests/execution/test_leased.py -k does_not_know_any_more",
+    ),
+    Mutant(
+        "lease: take a message for parked before that is committed",
+        "leased.py",
+        "self._persistently(lambda: self.delivery.park(",
+        "self._insist(lambda: self.delivery.park(",
+        "tests/contrib/test_celery.py -k is_not_committed",
+    ),
+    Mutant(
+        "lease: park in somebody else's transaction",
+        "parking.py",
+        "    storage.refuse_foreign_transaction()\n    with storage",
+        "    with storage",
+        "tests/contrib/test_celery.py -k not_parked_in_a_transaction",
+    ),
+    Mutant(
+        "lease: join a transaction across one that commits elsewhere",
+        "attempts.py",
+        "return attempt if attempt is not None and attempt.connection is connection else None",
+        "return next(attempt.within(connection), None) if attempt else None",
+        "tests/shards/test_shards.py -k commits_elsewhere",
+    ),
+    Mutant(
         "lease: claim a key whose lock somebody holds",
         "storage/postgresql.py",
         " WHERE current_setting('idempotency.locked')::boolean\n",
@@ -52,8 +110,8 @@ MUTANTS = [
     Mutant(
         "lease: hold a claim under another hash than its record's",
         "leased.py",
-        "self.claim = self._claim_under(seen.key_hash)\n                return None",
-        "return None",
+        "self.claim = self._claim_under(seen.key_hash)\n                self.number",
+        "self.number",
         f"{REPLIES} -k take_over",
     ),
     Mutant(

@@ -275,7 +275,7 @@ MUTANTS = [
     Mutant(
         "lose the message that makes a doubt",
         "leased.py",
-        "if not self._insist(lambda: self.delivery.park(using, key_hash, generation)):",
+        "if not self._persistently(lambda: self.delivery.park(using, key_hash, generation)):",
         "if False:",
         f"{CELERY} -k makes_a_doubt",
     ),

@@ -16,8 +16,8 @@ MUTANTS = [
     Mutant(
         "lose what is parked in a crash of a server that flushes nothing",
         "parking.py",
-        "    storage_for(using).flush_at_commit()",
-        "    storage_for(using)",
+        "        storage.flush_at_commit()\n        yield",
+        "        yield",
         "tests/contrib/test_celery.py -k what_is_parked_is_flushed",
     ),
     Mutant(
