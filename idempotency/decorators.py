@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Never, ParamSpec, TypeVar
 
 from idempotency import events, execution
-from idempotency.attempts import check_body, delivery_of
+from idempotency.attempts import Delivery, check_body, delivery_of
 from idempotency.calls import Call
 from idempotency.conf import conf
 from idempotency.jobs import Job, Using, register
@@ -91,6 +91,7 @@ def idempotent(
             retention=retention,
             signature=signature.replace(parameters=names[self_first:]),
             key_paths=_paths(key, [parameter.name for parameter in names[self_first:]]),
+            uses_task_id=keying.uses_task_id,
         )
         register(keying.scope, job)
 
@@ -98,7 +99,7 @@ def idempotent(
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             delivery = delivery_of(function)
             call = Call(
-                function=functools.partial(function, *args, **kwargs),
+                function=functools.partial(_run, function, delivery, args, kwargs),
                 key=keying.key_for(
                     args, kwargs, message=delivery.message, secrets=conf().KEY_SECRETS
                 ),
@@ -138,6 +139,13 @@ def idempotent(
     if misuse:
         return decorate(misuse[0])  # type: ignore[return-value] # it raises
     return decorate
+
+
+def _run(
+    function: Callable[..., R], delivery: Delivery, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> R:
+    args, kwargs = delivery.arguments(args, kwargs)
+    return function(*args, **kwargs)
 
 
 def _on_its_shard(

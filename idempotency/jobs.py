@@ -26,6 +26,8 @@ class Job:
     signature: inspect.Signature
     #: What the key is taken from, as far as it is said: paths into the arguments, or their names.
     key_paths: tuple[str, ...]
+    #: Whether the key is the message, so that no two of them have one.
+    uses_task_id: bool = False
 
     @property
     def alias(self) -> str | None:

@@ -9,6 +9,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -31,7 +32,9 @@ from idempotency.exceptions import (
     Exhausted,
     IdempotencyError,
     InDoubt,
+    InsideTransaction,
     LeaseLost,
+    ManualCommit,
     ShardUnknown,
     TransactionLost,
 )
@@ -46,6 +49,8 @@ logger = logging.getLogger("idempotency")
 DEFERRED = "idempotency_deferred"
 #: The header that says since when, in seconds since 1970.
 DEFERRED_SINCE = "idempotency_deferred_since"
+#: Our note on a request whose task has called its body.
+ENTERED = "idempotency_entered"
 #: Seconds until the first deferral comes back, and at most.
 SHORTEST_DEFERRAL, LONGEST_DEFERRAL = 2.0, 30.0
 
@@ -57,6 +62,9 @@ X_DEATH = ("x-death", "x-first-death-", "x-last-death-")
 #: that came last claim the publication of the body, under a key with this end, until it is done or
 #: the claim has lapsed. (celery/backends/redis.py, CHORD_PART_RETURN_LUA)
 CLAIMS, CLAIM, DONE = "_chord_claim_extend_script", ".c", (b"done", "done")
+
+#: What keeps a message from being parked, so that it is deferred once more.
+NOT_PARKED = (DatabaseError, InterfaceError, InsideTransaction, ManualCommit)
 
 #: Namespace of the ids of callbacks; a random UUID. (RFC 9562, section 5.5.)
 CALLBACKS = UUID("8f1c0c57-7d5e-4b7e-9d57-1a4b2f3d6c90")
@@ -79,18 +87,27 @@ class CeleryDelivery(Delivery):
         # replaced task keeps the id too and is another one. (celery/app/task.py, retry, replace)
         self.message = (request.id or "", request.replaced_task_nesting or 0)
         self.redelivered = bool((request.delivery_info or {}).get("redelivered"))
-        deferred = DEFERRED in (request.headers or {})
-        self.repeated = bool(self.redelivered or request.retries or deferred)
+        self.repeated = bool(self.redelivered or request.retries or self._header(DEFERRED))
         hard = (request.timelimit or (None,))[0] or task.time_limit or task.app.conf.task_time_limit
         self.time_limit = timedelta(seconds=hard) if hard else None
 
     def name_callbacks(self) -> None:
-        """Give each ``link=`` callback an id of its own that is the same in every run: Celery would
-        make a new one each time, by which a replayed callback could not be known again."""
+        """Give each task of the ``link=`` callbacks an id of its own that is the same in every run:
+        Celery would make a new one each time, by which a replayed callback could not be known
+        again."""
         for number, callback in enumerate(self._request.callbacks or ()):
-            options = callback["options"]
-            if "task_id" not in options:
-                options["task_id"] = str(uuid5(CALLBACKS, f"{self.message} {number}"))
+            _name(callback, f"{self.message} {number}")
+
+    def arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Copies: of the message's own are made its retry, its deferral and what is parked."""
+        if self._request.is_eager:
+            return args, kwargs
+        try:
+            return deepcopy((args, kwargs), {id(self._task): self._task})
+        except Exception:  # pickled, and not to be copied
+            return args, kwargs
 
     def is_failure(self, error: Exception) -> bool:
         return not isinstance(error, TaskPredicate)
@@ -122,6 +139,7 @@ class CeleryDelivery(Delivery):
     def _park(
         self, using: str, key_hash: UUID, reason: Reason, generation: int | None = None
     ) -> bool:
+        self._parked = False
         self._parked = parking.park(
             using,
             key_hash,
@@ -172,20 +190,20 @@ class CeleryDelivery(Delivery):
         reason = Reason.IN_DOUBT if isinstance(error, InDoubt) else Reason.EXHAUSTED
         try:
             return self._park(using, UUID(error.key), reason)
-        except (DatabaseError, InterfaceError):
+        except NOT_PARKED:
             logger.exception("%s is deferred, not parked.", self.task_id)
             return False
 
     def _gives_up(self, busy: IdempotencyError, about: Told, defer_for: timedelta) -> bool:
         """Whether it was deferred for too long, and is parked now."""
-        since = (self._request.headers or {}).get(DEFERRED_SINCE)
+        since = self._header(DEFERRED_SINCE)
         is_old = since is not None and time.time() - since >= defer_for.total_seconds()
         if not is_old or self._text is None or busy.key is None:
             return False
         about = {**about, "key_hash": UUID(busy.key), "note": f"Deferred for {defer_for}: {busy}"}
         try:
             parking.give_up(about, task_id=self.task_id, message=self._text)
-        except (DatabaseError, InterfaceError):
+        except NOT_PARKED:
             logger.exception("%s is deferred again, not parked.", self.task_id)
             return False
         self._parked = True
@@ -193,9 +211,21 @@ class CeleryDelivery(Delivery):
 
     def _leave(self, error: Exception) -> BaseException:
         """End a delivery whose message is parked."""
-        if self._request.chord and self._text is not None:
+        if self._text is not None and self._is_awaited_by_a_chord():
             return Ignore(str(error))  # its failure would fail the chord for good
         return error
+
+    def _is_awaited_by_a_chord(self) -> bool:
+        """Whether this task, or what its chain comes to, is a member of a chord: Celery would
+        report its failure there. (celery/backends/base.py, _fail_chain)"""
+        steps = [{"options": {"chord": self._request.chord}}, *(self._request.chain or ())]
+        while steps:
+            step = steps.pop()
+            if step["options"].get("chord"):
+                return True
+            if step.get("subtask_type") == "chord":
+                steps.append(step["kwargs"]["body"])
+        return False
 
     def _defer(self, busy: Exception, about: Told) -> BaseException:
         """Let the message come again later. It may be the only one left, so it is never dropped:
@@ -208,6 +238,9 @@ class CeleryDelivery(Delivery):
         try:
             copy.apply_async()
         except Exception:
+            if not self._task.acks_late:
+                logger.exception("%s is acknowledged already, and not deferred.", self.task_id)
+                return busy
             logger.exception("%s is given back to the broker, not deferred.", self.task_id)
             time.sleep(1)  # else a broken broker link makes a hot loop
             return Requeue(str(busy), requeue=True)
@@ -230,9 +263,18 @@ class CeleryDelivery(Delivery):
         # (kombu/transport/native_delayed_delivery.py, calculate_routing_key)
         return max(1.0, pause * random.uniform(0.5, 1))  # noqa: S311 spreads the copies
 
+    def _header(self, name: str) -> Any:
+        """A header of the message. A publisher may have put a dict named ``headers`` among them,
+        as some that trace do, and Celery then takes it for all that there are. (issue 4875)"""
+        return (self._request.headers or {}).get(name, getattr(self._request, name, None))
+
     def _headers(self, without: tuple[str, ...] = ()) -> dict[str, Any]:
-        headers = self._request.headers or {}
-        return {name: headers[name] for name in headers if not name.startswith(X_DEATH + without)}
+        """All of the message but Celery's own."""
+        request = self._request
+        headers = request._get_custom_headers(vars(request)) or {}  # type: ignore[attr-defined] # private
+        headers |= request.headers or {}
+        left_out = (ENTERED, *X_DEATH, *without)
+        return {name: headers[name] for name in headers if not name.startswith(left_out)}
 
     def _copy(self, **options: Any) -> Any:
         """The same message again: same id, retries, headers, chain, chord, links and queue."""
@@ -251,12 +293,28 @@ def find_delivery(function: Callable[..., Any]) -> CeleryDelivery | None:
     if inspect.unwrap(task.run, stop=lambda wrapped: wrapped is function) is not function:
         return None
     request = task.request
-    if getattr(request, "idempotency_entered", False):
+    if getattr(request, ENTERED, False):
         return None
-    request.update(idempotency_entered=True)
+    request.update({ENTERED: True})
     delivery = CeleryDelivery(task)
-    delivery.name_callbacks()
+    if not request.is_eager:
+        delivery.name_callbacks()
     return delivery
+
+
+def _name(signature: Any, name: str) -> None:
+    """Give each task of a canvas an id, made of its place in it."""
+    task_id = signature["options"].setdefault("task_id", str(uuid5(CALLBACKS, name)))
+    kind, parts = signature.get("subtask_type"), signature["kwargs"]
+    if kind == "chord":
+        header = parts["header"]
+        steps = [*(header if isinstance(header, list) else [header]), parts["body"]]
+    else:
+        steps = parts["tasks"] if kind in ("chain", "group") else []
+    if steps and kind != "group":  # the id of the whole is that of its end
+        steps[-1]["options"].setdefault("task_id", task_id)
+    for number, step in enumerate(steps):
+        _name(step, f"{name}.{number}")
 
 
 class CeleryBroker:

@@ -150,10 +150,18 @@ def test_a_chord_body_that_is_killed_has_one_effect(send_through_a_kill, queue):
     assert_collected_once(queue, result, [VALUE, "b"])
 
 
-def test_a_chord_waits_for_a_member_in_doubt(worker, queue, gates):
+MEMBERS = pytest.mark.parametrize(
+    "member",
+    [lambda task: task, lambda task: task | next_step.s("c")],
+    ids=["", "a step of a chain that is a member"],
+)
+
+
+@MEMBERS
+def test_a_chord_waits_for_a_member_in_doubt(member, worker, queue, gates):
     gates.close("effect")
     worker(lease=1)
-    result = queue.send(a_chord(leased.s("a"), next_step.s("b", "b")))
+    result = queue.send(a_chord(member(leased.s("a")), next_step.s("b", "b")))
     kill_child(*gates.wait_for_arrivals("effect"))
     gates.open("effect")
     wait_until(ParkedMessage.objects.exists, "the member to be parked", seconds=40)
@@ -165,9 +173,10 @@ def test_a_chord_waits_for_a_member_in_doubt(worker, queue, gates):
     assert (gates.directory / "outbox").read_text() == "a\n"
 
 
-def test_a_member_that_makes_a_doubt_does_not_fail_its_chord(worker, queue):
+@MEMBERS
+def test_a_member_that_makes_a_doubt_does_not_fail_its_chord(member, worker, queue):
     worker()
-    result = queue.send(a_chord(unclear.s("a"), next_step.s("b", "b")))
+    result = queue.send(a_chord(member(unclear.s("a")), next_step.s("b", "b")))
     wait_until(ParkedMessage.objects.exists, "the member to be parked")
     queue.wait_empty()
     assert not result.ready()

@@ -35,14 +35,20 @@ def deliver(queue):
 
 
 @pytest.fixture
-def messages(queue):
+def messages(sent):
     """Take what lies in the queue: a list of (headers, args)."""
+    return lambda: [(headers, args) for headers, (args, _, _) in sent()]
+
+
+@pytest.fixture
+def sent(queue):
+    """Take what lies in the queue: a list of (headers, [args, kwargs, embed])."""
 
     def take():
         with app.connection_for_read() as connection:
             client = connection.default_channel.client
             raw = [json.loads(message) for message in client.lrange(queue.name, 0, -1)]
             client.delete(queue.name)
-        return [(m["headers"], json.loads(b64decode(m["body"]))[0]) for m in reversed(raw)]
+        return [(m["headers"], json.loads(b64decode(m["body"]))) for m in reversed(raw)]
 
     return take

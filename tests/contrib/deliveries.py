@@ -63,6 +63,28 @@ def repeated(self, key):
     return body["do"](self)
 
 
+@shared_task(name="brief", bind=True)
+@idempotent(
+    key="key",
+    scope="brief",
+    policy=Leased(on_doubt=OnDoubt.HOLD, lease=timedelta(seconds=1)),
+)
+def brief(self, key):
+    return body["do"](self)
+
+
+@shared_task(name="packing", bind=True, autoretry_for=(KeyError,), retry_backoff=False)
+@idempotent(key="order", scope="packing")
+def packing(self, order):
+    return body["do"](self, order)
+
+
+@shared_task(name="packing_held", bind=True)
+@idempotent(key="order", scope="packing_held", policy=Leased(on_doubt=OnDoubt.HOLD))
+def packing_held(self, order):
+    return body["do"](self, order)
+
+
 def ask(doubt):
     asked.append(doubt)
     return Verdict.happened("asked")

@@ -1,5 +1,6 @@
 """One delivery at a time through Celery's own tracer, with a real broker behind it."""
 
+import json
 import os
 import re
 import time
@@ -8,18 +9,26 @@ from datetime import timedelta
 
 import celery
 import pytest
+from celery import chain, chord, group
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 from celery.signals import before_task_publish, worker_process_shutdown
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 from redis import Redis
 
 from idempotency import Verdict, parking
-from idempotency.contrib.celery import CLAIM, DONE, Requeue
-from idempotency.exceptions import AlreadyRunning, Exhausted, InDoubt, KeyMissing, ResultNotStored
+from idempotency.contrib.celery import CLAIM, DEFERRED, DEFERRED_SINCE, DONE, Requeue
+from idempotency.exceptions import (
+    AlreadyRunning,
+    Exhausted,
+    InDoubt,
+    InsideTransaction,
+    KeyMissing,
+    ResultNotStored,
+)
 from idempotency.maintenance import sweep
-from idempotency.models import IdempotencyRecord, ParkedMessage
+from idempotency.models import IdempotencyRecord, ParkedMessage, Reason
 from idempotency.parking import Published
 from idempotency.resolution import allow_again, resolve
 from idempotency.storage.postgresql import PostgreSQL
@@ -28,11 +37,15 @@ from tests.contrib.deliveries import (
     asked,
     asking,
     body,
+    brief,
     by_message,
     decorated,
     held,
     nesting,
+    packing,
+    packing_held,
     retrying,
+    sharded,
     silent,
     transactional,
 )
@@ -280,6 +293,31 @@ def test_callbacks_keep_their_ids_through_replays(links, deliver, messages, queu
     assert [headers["id"] for headers, _ in messages()] == ["x"]
 
 
+CANVASES = {
+    "a chain": lambda task: chain(task(), task()),
+    "a group": lambda task: group(task(), task()),
+    "a chain that ends in a group": lambda task: chain(task(), group(task(), task())),
+    "a chord": lambda task: chord([task(), chain(task(), task())], task()),
+}
+
+
+@pytest.mark.parametrize("canvas", CANVASES.values(), ids=CANVASES)
+def test_each_task_of_a_callback_keeps_its_id_through_replays(canvas, deliver, sent, queue):
+    def ids(**known):
+        link = canvas(lambda: transactional.s().set(queue=queue.name)).set(**known)
+        deliver(transactional, "key", callbacks=[json.loads(json.dumps(link))])
+        for headers, (_, _, embed) in sent():
+            yield headers["id"]
+            later = [*(embed["chain"] or ()), *filter(None, [embed["chord"]])]
+            yield from [step["options"]["task_id"] for step in later]
+
+    first = list(ids())
+    assert list(ids()) == first
+    assert len(first) >= 2
+    if not isinstance(canvas(transactional.s), group):
+        assert "known" in list(ids(task_id="known"))
+
+
 def test_a_run_that_lost_its_lease_lets_its_message_come_again(deliver, messages, told):
     def lose(self):
         IdempotencyRecord.objects.update(claim_id=uuid.uuid4())
@@ -499,6 +537,35 @@ def test_what_is_parked_is_flushed_whatever_the_session_says(deliver, long_ago):
     assert set(Effect.objects.values_list("key", "note")) == {("in_doubt", "on"), ("gave_up", "on")}
 
 
+REFUSE_PARKED = """
+CREATE FUNCTION refuse_for_test() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = 'serialization_failure'; END $$;
+CREATE CONSTRAINT TRIGGER refuse_parked AFTER INSERT ON idempotency_parked_message
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse_for_test()
+"""
+
+
+def test_a_message_whose_parking_is_not_committed_comes_again(deliver, messages):
+    with connection.cursor() as cursor:
+        cursor.execute(REFUSE_PARKED)
+    try:
+        state, _ = deliver(brief, "key", do=make_doubt)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse_for_test CASCADE")
+    assert (state, the_record().state) == ("RETRY", "in_doubt")
+    assert [args for _, args in messages()] == [["key"]]
+
+
+def test_a_message_is_not_parked_in_a_transaction_that_is_not_ours(deliver, messages, long_ago):
+    with transaction.atomic():
+        assert deliver(sharded, "key", "nowhere", headers=long_ago)[0] == "RETRY"
+        transaction.set_rollback(True)
+    assert len(messages()) == 1
+    with transaction.atomic(), pytest.raises(InsideTransaction):
+        parking.park("default", uuid.uuid4(), Reason.IN_DOUBT, task_id="id", message="{}")
+
+
 @pytest.fixture
 def member():
     """The options of a delivery that is a chord's member, and the claim on publishing its body."""
@@ -570,6 +637,105 @@ def test_a_message_with_a_chord_and_no_group_is_answered(deliver):
     deliver(transactional, "key")
     chord = transactional.s("body").set(task_id="body")
     assert deliver(transactional, "key", chord=chord) == ("SUCCESS", "effect")
+
+
+def lose_the_lease(_):
+    IdempotencyRecord.objects.update(claim_id=uuid.uuid4())
+
+
+BODIES = {
+    "a doubt": (packing_held, make_doubt),
+    "a lost lease": (packing_held, lose_the_lease),
+    "a retry": (packing, lambda task: task.retry(countdown=0)),
+    "an automatic retry": (packing, lambda task: {}["nothing"]),
+}
+
+
+@pytest.mark.parametrize(("task", "end"), BODIES.values(), ids=BODIES)
+def test_what_a_body_does_to_its_arguments_is_in_no_copy_of_its_message(
+    task, end, deliver, messages
+):
+    """With others it would be another call: KeyReused, or a second effect under another key."""
+
+    def change(self, order):
+        order["lines"].pop()
+        end(self)
+
+    deliver(task, {"lines": [1]}, do=change)
+    if ParkedMessage.objects.exists():
+        resolve(the_record().key_hash, Verdict.did_not_happen(), reason="seen there")
+    assert [args for _, args in messages()] == [[{"lines": [1]}]]
+
+
+def test_a_body_that_is_run_again_has_the_arguments_of_its_message(deliver):
+    runs = []
+
+    def pack(_, order):
+        runs.append(order)
+        while order["lines"]:
+            effect(order["lines"].pop())
+        if len(runs) == 1:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    assert deliver(packing, {"lines": ["a", "b"]}, do=pack)[0] == "SUCCESS"
+    assert (effects("a"), effects("b"), len(runs)) == (1, 1, 2)
+
+
+def test_arguments_that_cannot_be_copied_are_those_of_the_body(deliver):
+    class Uncopied(dict):
+        def __deepcopy__(self, memo):
+            raise TypeError
+
+    assert deliver(transactional, Uncopied(order=1)) == ("SUCCESS", "effect")
+
+
+@pytest.mark.parametrize("headers", [None, {"sentry-trace": "x"}], ids=["alone", "beside a dict"])
+def test_headers_of_the_message_count_wherever_its_publisher_put_others(
+    headers, deliver, messages, long_ago
+):
+    mine = {"mine": 1} | ({} if headers is None else {"headers": headers})
+    gate = Gate()
+    with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
+        for _ in range(2):
+            assert deliver(transactional, "key", **mine)[0] == "RETRY"
+            [(copy, _)] = messages()
+            assert copy["mine"] == 1
+            mine |= {name: copy[name] for name in (DEFERRED, DEFERRED_SINCE)}
+        assert copy[DEFERRED] == 2
+        state, _ = deliver(transactional, "key", **mine | long_ago)
+        assert (state, ParkedMessage.objects.get().reason) == ("FAILURE", "gave_up")
+    sweep()
+    [(copy, _)] = messages()
+    assert copy["mine"] == 1
+    assert not set(copy) & {DEFERRED, DEFERRED_SINCE}
+
+
+def test_a_deferral_that_is_refused_fails_where_its_message_is_acknowledged_already(
+    deliver, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OperationalError
+
+    monkeypatch.setattr(transactional, "acks_late", False)
+    gate = Gate()
+    with (
+        gate.held(lambda: deliver(transactional, "key", do=gate.pass_)),
+        monkeypatch.context() as refused,
+    ):
+        refused.setattr("celery.app.task.Task.apply_async", refuse)
+        state, error = deliver(transactional, "key")
+    assert (state, type(error)) == ("FAILURE", AlreadyRunning)
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["its chord", "the chord of a later step"])
+def test_a_step_in_doubt_does_not_fail_the_chord_that_its_chain_is_a_member_of(behind, deliver):
+    options = {"chord": dict(transactional.s()), "task_id": "next", "group_id": "group"}
+    last = json.loads(json.dumps(transactional.s().set(**options)))
+    step = json.loads(json.dumps(chord([transactional.s()], transactional.s().set(**options))))
+    chained = [step if behind else last]
+    assert deliver(held, "key", do=make_doubt, chain=chained)[0] == "IGNORED"
+    assert ParkedMessage.objects.exists()
 
 
 def test_a_message_that_cannot_be_kept_says_so(deliver, caplog):

@@ -7,6 +7,69 @@ CELERY = "tests/contrib/test_celery.py"
 
 MUTANTS = [
     Mutant(
+        "copy what the body has made of its arguments",
+        "contrib/celery.py",
+        "return deepcopy((args, kwargs), {id(self._task): self._task})",
+        "return args, kwargs",
+        f"{CELERY} -k does_to_its_arguments",
+    ),
+    Mutant(
+        "fail with arguments that cannot be copied",
+        "contrib/celery.py",
+        "except Exception:  # pickled",
+        "except KeyError:  # pickled",
+        f"{CELERY} -k cannot_be_copied",
+    ),
+    Mutant(
+        "look for our headers where Celery takes them from",
+        "contrib/celery.py",
+        "getattr(self._request, name, None))",
+        "None)",
+        f"{CELERY} -k wherever_its_publisher",
+    ),
+    Mutant(
+        "leave behind the headers beside a dict of others",
+        "contrib/celery.py",
+        "headers = request._get_custom_headers(vars(request)) or {}",
+        "headers = {}",
+        f"{CELERY} -k wherever_its_publisher",
+    ),
+    Mutant(
+        "give back what is acknowledged already",
+        "contrib/celery.py",
+        "            if not self._task.acks_late:",
+        "            if False:",
+        f"{CELERY} -k acknowledged_already",
+    ),
+    Mutant(
+        "fail the chord of a later step",
+        "contrib/celery.py",
+        "*(self._request.chain or ())]",
+        "]",
+        f"{CELERY} -k chain_is_a_member",
+    ),
+    Mutant(
+        "fail the chord that the chord of a later step is a member of",
+        "contrib/celery.py",
+        'if step.get("subtask_type") == "chord":',
+        "if False:",
+        f"{CELERY} -k chain_is_a_member",
+    ),
+    Mutant(
+        "name the whole of a callback only",
+        "contrib/celery.py",
+        "    for number, step in enumerate(steps):",
+        "    for number, step in enumerate([]):",
+        f"{CELERY} -k each_task_of_a_callback",
+    ),
+    Mutant(
+        "give the end of a callback another id than the whole",
+        "contrib/celery.py",
+        '        steps[-1]["options"].setdefault("task_id", task_id)',
+        "        pass",
+        f"{CELERY} -k each_task_of_a_callback",
+    ),
+    Mutant(
         "answer a chord's member while its body is being published",
         "calls.py",
         "if self.delivery.has_publisher():",
@@ -74,8 +137,8 @@ MUTANTS = [
     Mutant(
         "publish RabbitMQ's own notes again",
         "contrib/celery.py",
-        "if not name.startswith(X_DEATH + without)",
-        "if not name.startswith(without)",
+        "left_out = (ENTERED, *X_DEATH, *without)",
+        "left_out = (ENTERED, *without)",
         f"{CELERY} -k look_like_a_cycle",
     ),
     Mutant(
@@ -88,8 +151,8 @@ MUTANTS = [
     Mutant(
         "give each replayed callback an id of its own",
         "contrib/celery.py",
-        "    delivery.name_callbacks()",
-        "    pass",
+        "        delivery.name_callbacks()",
+        "        pass",
         f"{CELERY} -k callbacks_keep",
     ),
     Mutant(
@@ -166,7 +229,7 @@ MUTANTS = [
     Mutant(
         "fail the chord of a member in doubt",
         "contrib/celery.py",
-        "if self._request.chord and self._text is not None:",
+        "if self._text is not None and self._is_awaited_by_a_chord():",
         "if False:",
         f"{CELERY} -k chord",
     ),
