@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import celery
 import pytest
-from celery import Celery
+from celery import Celery, Task
 from celery.backends.base import BaseBackend
 from celery.beat import ScheduleEntry
 from django.core import checks
 from django.test import override_settings
 from kombu import Queue
 
-from idempotency import Leased, OnDoubt, Transactional, idempotent
+from idempotency import TASK_ID, Leased, OnDoubt, Transactional, idempotent
 from idempotency.contrib.celery_checks import application, broker, tasks
 from idempotency.exceptions import IdempotencyError, InDoubt
 from tests.harness.waiting import wait_until
@@ -248,6 +248,22 @@ def test_a_broker_that_delivers_too_early_or_not_again_is_named(
 )
 def test_a_rabbitmq_that_confirms_nothing_is_named(url, transport_options, expected):
     assert ids(broker.check_confirms(app_with(url, transport_options))) == expected
+
+
+@pytest.mark.parametrize(("key", "expected"), [("pk", ["W034"]), (TASK_ID, [])])
+def test_tasks_that_inherit_one_decorated_body_are_named(key, expected):
+    app = Celery(broker=REDIS, set_as_current=False)
+
+    class Import(Task):
+        @idempotent(key=key, scope="inherited")
+        def run(self, pk):
+            pass
+
+    for name in ("orders", "customers"):
+        app.register_task(type(name, (Import,), {"name": name})())
+    found = tasks.check_bodies(app)
+    assert ids(found) == expected
+    assert all("customers and orders" in message.msg for message in found)
 
 
 def test_a_run_that_the_policy_allows_counts_like_a_time_limit():

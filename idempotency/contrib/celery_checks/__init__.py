@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Celery], Found], ...] = (
     tasks.check_leases,
     tasks.check_retries,
     tasks.check_pickle,
+    tasks.check_bodies,
     broker.check_forgetting,
     broker.check_confirms,
     broker.check_visibility,

@@ -129,6 +129,25 @@ def check_retries(app: Celery) -> Found:
     ]
 
 
+def check_bodies(app: Celery) -> Found:
+    """W034: tasks whose bodies are one decorated function, such as the run() of a base class."""
+    found: Found = []
+    first: dict[int, str] = {}
+    for name, _, job in idempotent_tasks(app):
+        other = first.setdefault(id(job), name)
+        if other != name and not job.uses_task_id:
+            found.append(
+                finding(
+                    "W034",
+                    f"The tasks {other} and {name} have one decorated body, and so one scope: "
+                    "with the same key, the one is answered with the result of the other.",
+                    "Decorate a run() in each class, with a scope= of its own. If the one is only "
+                    "another name of the other, silence this.",
+                )
+            )
+    return found
+
+
 def check_pickle(app: Celery) -> Found:
     """W014: arguments that cannot be kept."""
     return [
