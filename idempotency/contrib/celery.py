@@ -12,6 +12,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from datetime import timedelta
 from functools import cached_property
+from types import NoneType
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -62,6 +63,9 @@ X_DEATH = ("x-death", "x-first-death-", "x-last-death-")
 #: that came last claim the publication of the body, under a key with this end, until it is done or
 #: the claim has lapsed. (celery/backends/redis.py, CHORD_PART_RETURN_LUA)
 CLAIMS, CLAIM, DONE = "_chord_claim_extend_script", ".c", (b"done", "done")
+
+#: What a header beside a dict of others is taken to be.
+HEADER = (str, int, float, NoneType)
 
 #: What keeps a message from being parked, so that it is deferred once more.
 NOT_PARKED = (DatabaseError, InterfaceError, InsideTransaction, ManualCommit)
@@ -271,7 +275,9 @@ class CeleryDelivery(Delivery):
     def _headers(self, without: tuple[str, ...] = ()) -> dict[str, Any]:
         """All of the message but Celery's own."""
         request = self._request
-        headers = request._get_custom_headers(vars(request)) or {}  # type: ignore[attr-defined] # private
+        known = request._get_custom_headers(vars(request)) or {}  # type: ignore[attr-defined] # private
+        # What others keep on a request, as tracers do their spans, is no header.
+        headers = {name: known[name] for name in known if isinstance(known[name], HEADER)}
         headers |= request.headers or {}
         left_out = (ENTERED, *X_DEATH, *without)
         return {name: headers[name] for name in headers if not name.startswith(left_out)}

@@ -694,13 +694,13 @@ def test_arguments_that_cannot_be_copied_are_those_of_the_body(deliver):
 def test_headers_of_the_message_count_wherever_its_publisher_put_others(
     headers, deliver, messages, long_ago
 ):
-    mine = {"mine": 1} | ({} if headers is None else {"headers": headers})
+    mine = {"mine": 1, "span": object()} | ({} if headers is None else {"headers": headers})
     gate = Gate()
     with gate.held(lambda: deliver(transactional, "key", do=gate.pass_)):
         for _ in range(2):
             assert deliver(transactional, "key", **mine)[0] == "RETRY"
             [(copy, _)] = messages()
-            assert copy["mine"] == 1
+            assert (copy["mine"], "span" in copy) == (1, False)
             mine |= {name: copy[name] for name in (DEFERRED, DEFERRED_SINCE)}
         assert copy[DEFERRED] == 2
         state, _ = deliver(transactional, "key", **mine | long_ago)

@@ -7,6 +7,13 @@ CELERY = "tests/contrib/test_celery.py"
 
 MUTANTS = [
     Mutant(
+        "take what tracers keep on a request for headers",
+        "contrib/celery.py",
+        " if isinstance(known[name], HEADER)}",
+        "}",
+        f"{CELERY} -k wherever_its_publisher",
+    ),
+    Mutant(
         "copy what the body has made of its arguments",
         "contrib/celery.py",
         "return deepcopy((args, kwargs), {id(self._task): self._task})",
@@ -30,8 +37,8 @@ MUTANTS = [
     Mutant(
         "leave behind the headers beside a dict of others",
         "contrib/celery.py",
-        "headers = request._get_custom_headers(vars(request)) or {}",
-        "headers = {}",
+        "known = request._get_custom_headers(vars(request)) or {}",
+        "known = {}",
         f"{CELERY} -k wherever_its_publisher",
     ),
     Mutant(
