@@ -40,13 +40,6 @@ MUTANTS = [
         _among("hold-marked"),
     ),
     Mutant(
-        "interleaved: begin an effect after the lease ran out",
-        "querysets.py",
-        "held = self.held_by(claim).leased()",
-        "held = self.held_by(claim)",
-        _among("hold-marked-dying"),
-    ),
-    Mutant(
         "interleaved: take over what is not as it was seen",
         "querysets.py",
         "self.as_seen(seen).update(\n            state=State.RUNNING,",
