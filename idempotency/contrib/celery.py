@@ -19,7 +19,7 @@ from uuid import UUID, uuid5
 from celery import Task
 from celery._state import get_current_task
 from celery.app import app_or_default
-from celery.exceptions import Ignore, Reject, Retry, TaskPredicate
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, TaskPredicate
 from celery.signals import worker_process_shutdown
 from django.db import DatabaseError, InterfaceError
 from kombu.exceptions import EncodeError
@@ -110,6 +110,8 @@ class CeleryDelivery(Delivery):
             return args, kwargs
         try:
             return deepcopy((args, kwargs), {id(self._task): self._task})
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:  # pickled, and not to be copied
             return args, kwargs
 

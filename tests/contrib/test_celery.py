@@ -682,6 +682,16 @@ def test_a_body_that_is_run_again_has_the_arguments_of_its_message(deliver):
     assert (effects("a"), effects("b"), len(runs)) == (1, 1, 2)
 
 
+def test_a_soft_time_limit_that_strikes_while_arguments_are_copied_is_raised(deliver):
+    class Slow(dict):
+        def __deepcopy__(self, memo):
+            raise SoftTimeLimitExceeded
+
+    state, error = deliver(transactional, Slow(order=1))
+    assert (state, type(error)) == ("FAILURE", SoftTimeLimitExceeded)
+    assert effects() == 0
+
+
 def test_arguments_that_cannot_be_copied_are_those_of_the_body(deliver):
     class Uncopied(dict):
         def __deepcopy__(self, memo):

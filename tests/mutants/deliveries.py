@@ -21,6 +21,13 @@ MUTANTS = [
         f"{CELERY} -k does_to_its_arguments",
     ),
     Mutant(
+        "run on past a soft time limit that strikes while arguments are copied",
+        "contrib/celery.py",
+        "except SoftTimeLimitExceeded:",
+        "except KeyError:",
+        f"{CELERY} -k are_copied",
+    ),
+    Mutant(
         "fail with arguments that cannot be copied",
         "contrib/celery.py",
         "except Exception:  # pickled",
