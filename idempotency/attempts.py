@@ -149,7 +149,8 @@ class Attempt:
         """Mark, durably, that the effect begins now. From here on a death is a doubt.
 
         Raises:
-            LeaseLost: The claim is no longer this attempt's. Do not cause the effect.
+            LeaseLost: The claim is no longer this attempt's, or it would repeat an effect that its
+                provider does not know any more. Do not cause the effect.
             EffectNotMarked: The policy is not ``Leased(..., marks_effect=True)``.
             InsideTransaction: The mark would be committed only later, with somebody's transaction.
         """

@@ -400,9 +400,8 @@ class LeasedRun(Run):
         self._persistently(self.storage.refuse_foreign_transaction)
         claim, policy = self._held, self.policy.stored
         if not self._insist(lambda: self.storage.begin_effect(claim, policy=policy)):
-            raise self._lease_lost(
-                claim, " Or its provider knows no repeat of the effect any more."
-            )
+            forgotten = " Or its provider knows no repeat of the effect any more."
+            raise self._lease_lost(claim, forgotten if self.repeats else "")
         self.effect_begun = True
         self.storage.outlasts_the_body()
 

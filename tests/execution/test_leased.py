@@ -420,8 +420,9 @@ def test_the_effect_cannot_begin_under_a_lease_that_ran_out():
         current_attempt().effect_begins()
         effect()
 
-    with pytest.raises(LeaseLost):
+    with pytest.raises(LeaseLost) as lost:
         once(body, MARKED)
+    assert "provider" not in str(lost.value)
     assert effects() == 0
 
 
