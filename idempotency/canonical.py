@@ -98,6 +98,7 @@ _REMEDIES: tuple[tuple[Callable[[type], bool], str], ...] = (
     (lambda kind: issubclass(kind, timedelta), "use total_seconds()"),
     (lambda kind: issubclass(kind, enum.Enum), "use its .value"),
     (lambda kind: issubclass(kind, Mapping), "convert it to a dict"),
+    (lambda kind: hasattr(kind, "apply_async"), "name the parameter of the task itself 'self'"),
     (lambda kind: hasattr(kind, "__next__"), "convert it to a list"),
 )
 

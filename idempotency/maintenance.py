@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -152,23 +152,31 @@ def _function_to_ask(job: Job | None) -> Ask | None:
 
 
 def _ask(function: Ask, job: Job, record: IdempotencyRecord, using: str) -> bool:
-    arguments = None
-    # Under the key may wait another task's message too, whose nested call this was.
-    parked = ParkedMessage.objects.using(using).filter(
-        key_hash=record.key_hash, task_id=record.task_id
-    )
-    message = parked.exclude(message=None).values_list("message", flat=True).first()
-    if message and parking.broker is not None:
-        arguments = job.by_name(*parking.broker.arguments(message))
     doubt = Doubt(
         key_hash=record.key_hash,
         scope=record.scope,
         attempt=record.attempt,
         provider_key=record.provider_key,
         begun_at=record.effect_begun_at or record.created_at,
-        arguments=arguments,
+        arguments=_arguments(job, record, using),
     )
     return resolution.ask(function, doubt, claim_id=record.claim_id, using=using)
+
+
+def _arguments(job: Job, record: IdempotencyRecord, using: str) -> Mapping[str, Any] | None:
+    """Those of the doubt's message, if it was kept and can be read here."""
+    # Under the key may wait another task's message too, whose nested call this was.
+    parked = ParkedMessage.objects.using(using).filter(
+        key_hash=record.key_hash, task_id=record.task_id
+    )
+    message = parked.exclude(message=None).values_list("message", flat=True).first()
+    if not message or parking.broker is None:
+        return None
+    try:
+        return job.by_name(*parking.broker.arguments(message))
+    except Exception:
+        logger.exception("The doubt of %s is asked about without its arguments.", record.task_id)
+        return None
 
 
 def _publish_left_over(using: str, tally: _Tally, *, dry_run: bool = False) -> Published:

@@ -22,7 +22,7 @@ from celery.app import app_or_default
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, TaskPredicate
 from celery.signals import worker_process_shutdown
 from django.db import DatabaseError, InterfaceError
-from kombu.exceptions import EncodeError
+from kombu.exceptions import DecodeError, EncodeError
 from kombu.serialization import dumps, loads
 
 from idempotency import events, parking
@@ -91,7 +91,9 @@ class CeleryDelivery(Delivery):
         # replaced task keeps the id too and is another one. (celery/app/task.py, retry, replace)
         self.message = (request.id or "", request.replaced_task_nesting or 0)
         self.redelivered = bool((request.delivery_info or {}).get("redelivered"))
-        self.repeated = bool(self.redelivered or request.retries or self._header(DEFERRED))
+        self._deferred: int = self._header(DEFERRED) or 0
+        self._deferred_since: float | None = self._header(DEFERRED_SINCE)
+        self.repeated = bool(self.redelivered or request.retries or self._deferred)
         hard = (request.timelimit or (None,))[0] or task.time_limit or task.app.conf.task_time_limit
         self.time_limit = timedelta(seconds=hard) if hard else None
 
@@ -108,12 +110,19 @@ class CeleryDelivery(Delivery):
         """Copies: of the message's own are made its retry, its deferral and what is parked."""
         if self._request.is_eager:
             return args, kwargs
+        self._forget_deferrals()
         try:
             return deepcopy((args, kwargs), {id(self._task): self._task})
         except SoftTimeLimitExceeded:
             raise
         except Exception:  # pickled, and not to be copied
             return args, kwargs
+
+    def _forget_deferrals(self) -> None:
+        """The body got its turn: a retry that it asks for has not waited for its key yet."""
+        for headers in (vars(self._request), self._request.headers or {}):
+            for name in (DEFERRED, DEFERRED_SINCE):
+                headers.pop(name, None)
 
     def is_failure(self, error: Exception) -> bool:
         return not isinstance(error, TaskPredicate)
@@ -124,7 +133,8 @@ class CeleryDelivery(Delivery):
 
     def consumes_result(self) -> bool:
         request = self._request
-        return bool(request.chain or request.chord or request.callbacks)
+        following = [*(request.chain or ())[-1:], request.chord, *(request.callbacks or ())]
+        return any(_takes_result(signature) for signature in following if signature)
 
     def has_publisher(self) -> bool:
         """Answered under a living claim, the last member of a chord would publish nothing and be
@@ -140,6 +150,8 @@ class CeleryDelivery(Delivery):
         return claim is not None and claim not in DONE
 
     def park(self, using: str, key_hash: UUID, generation: int | None) -> bool:
+        if self._request.is_eager:
+            return super().park(using, key_hash, generation)
         return self._park(using, key_hash, Reason.IN_DOUBT, generation)
 
     def _park(
@@ -161,11 +173,15 @@ class CeleryDelivery(Delivery):
         """The message as JSON, to be kept; None when it cannot or shall not be."""
         if not conf().STORE_MESSAGE:
             return None
+        copy = self._copy(headers=self._headers(without=(DEFERRED, DEFERRED_SINCE)))
         try:
-            headers = self._headers(without=(DEFERRED, DEFERRED_SINCE))
-            text: str = dumps(dict(self._copy(headers=headers)), serializer="json")[2]
-        except EncodeError:
+            text: str = dumps(dict(copy), serializer="json")[2]
+            kept = _read(text)
+        except (EncodeError, DecodeError):
             logger.exception("Message %s cannot be kept as JSON.", self.task_id)
+            return None
+        if repr([list(copy.args), copy.kwargs]) != repr([kept["args"], kept["kwargs"]]):
+            logger.error("Message %s is not kept: JSON changes its arguments.", self.task_id)
             return None
         return text
 
@@ -202,7 +218,7 @@ class CeleryDelivery(Delivery):
 
     def _gives_up(self, busy: IdempotencyError, about: Told, defer_for: timedelta) -> bool:
         """Whether it was deferred for too long, and is parked now."""
-        since = self._header(DEFERRED_SINCE)
+        since = self._deferred_since
         is_old = since is not None and time.time() - since >= defer_for.total_seconds()
         if not is_old or self._text is None or busy.key is None:
             return False
@@ -237,8 +253,9 @@ class CeleryDelivery(Delivery):
         """Let the message come again later. It may be the only one left, so it is never dropped:
         the copy is published before this delivery ends, and without a copy it goes back itself."""
         headers = self._headers()
-        headers[DEFERRED] = count = headers.get(DEFERRED, 0) + 1
-        headers.setdefault(DEFERRED_SINCE, time.time())
+        headers[DEFERRED] = count = self._deferred + 1
+        since = self._deferred_since
+        headers[DEFERRED_SINCE] = time.time() if since is None else since
         countdown = self._countdown(count)
         copy = self._copy(countdown=countdown, headers=headers)
         try:
@@ -325,6 +342,27 @@ def _name(signature: Any, name: str) -> None:
         _name(step, f"{name}.{number}")
 
 
+def _takes_result(signature: Any) -> bool:
+    """Whether what comes next is given the result of this task."""
+    parts = signature["kwargs"]
+    match signature.get("subtask_type"):
+        case "chain":
+            return _takes_result(parts["tasks"][0])
+        case "group":
+            return any(_takes_result(task) for task in parts["tasks"])
+        case "chord":
+            header = parts["header"]
+            tasks = header if isinstance(header, list) else header["kwargs"]["tasks"]
+            return any(_takes_result(task) for task in tasks)
+    return not signature["immutable"]
+
+
+def _read(message: str) -> dict[str, Any]:
+    """A message that was kept. It is our own text, whatever the project accepts from its broker."""
+    signature: dict[str, Any] = loads(message, "application/json", "utf-8", {"application/json"})
+    return signature
+
+
 class CeleryBroker:
     """Parked messages: signatures as JSON."""
 
@@ -337,7 +375,7 @@ class CeleryBroker:
         return list(signature.args), dict(signature.kwargs)
 
     def _signature(self, message: str) -> Any:
-        return app_or_default().signature(loads(message, "application/json", "utf-8"))
+        return app_or_default().signature(_read(message))
 
 
 def load_tasks() -> None:

@@ -1,11 +1,14 @@
 """One delivery at a time through Celery's own tracer, with a real broker behind it."""
 
+import enum
 import json
 import os
 import re
 import time
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import count
 
 import celery
 import pytest
@@ -15,6 +18,7 @@ from celery.signals import before_task_publish, worker_process_shutdown
 from django.db import connection, transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
+from kombu.serialization import disable_insecure_serializers, dumps, loads
 from redis import Redis
 
 from idempotency import Verdict, parking
@@ -102,6 +106,19 @@ def test_a_direct_call_is_no_delivery():
     with pytest.raises(KeyMissing):
         by_message()
     assert transactional("key") == "effect"
+
+
+def test_an_item_of_a_map_is_a_direct_call(deliver, messages):
+    starmap, items = app.tasks["celery.starmap"], [["first"], ["busy"], ["last"]]
+    gate = Gate()
+    with gate.held(lambda: deliver(transactional, "busy", do=gate.pass_)):
+        state, error = deliver(starmap, dict(transactional.s()), items)
+    assert (state, type(error)) == ("FAILURE", AlreadyRunning)
+    assert (messages(), ParkedMessage.objects.exists()) == ([], False)
+    assert IdempotencyRecord.objects.count() == 2
+    answer = deliver(starmap, dict(transactional.s()), items)
+    assert answer == ("SUCCESS", ["effect", None, "effect"])
+    assert IdempotencyRecord.objects.count() == 3
 
 
 def test_a_redelivered_message_is_answered_and_its_next_step_published(deliver, messages, queue):
@@ -247,6 +264,22 @@ def test_a_message_deferred_for_too_long_is_parked_until_the_key_is_free(
     assert "idempotency_deferred_since" not in headers
 
 
+def test_a_retry_has_not_waited_for_its_key_yet(deliver, messages, long_ago):
+    assert deliver(held, "key", do=lambda task: task.retry(), headers=long_ago)[0] == "RETRY"
+    [(copy, _)] = messages()
+    assert copy["mine"] == 1
+    assert not set(copy) & {DEFERRED, DEFERRED_SINCE}
+
+
+def test_a_run_that_lost_its_lease_has_waited_since_its_first_deferral(deliver, messages, long_ago):
+    recently = {DEFERRED: 3, DEFERRED_SINCE: time.time() - 60}
+    assert deliver(held, "key", do=lose_the_lease, headers={**recently})[0] == "RETRY"
+    [(copy, _)] = messages()
+    assert {name: copy[name] for name in recently} == {**recently, DEFERRED: 4}
+    assert deliver(held, "other", do=lose_the_lease, headers=long_ago)[0] == "FAILURE"
+    assert ParkedMessage.objects.get().reason == "gave_up"
+
+
 def test_a_message_waits_at_least_for_two_leases(deliver, messages, long_ago, settings):
     settings.IDEMPOTENCY = {"LEASE": timedelta(days=1)}
     gate = Gate()
@@ -298,6 +331,14 @@ CANVASES = {
     "a group": lambda task: group(task(), task()),
     "a chain that ends in a group": lambda task: chain(task(), group(task(), task())),
     "a chord": lambda task: chord([task(), chain(task(), task())], task()),
+}
+
+
+STEPS = {
+    "a chain": 2,
+    "a group": 2,
+    "a chain that ends in a group": 3,
+    "a chord": 4,
 }
 
 
@@ -761,6 +802,70 @@ def test_a_message_that_cannot_be_kept_says_so(deliver, caplog):
     assert not ParkedMessage.objects.exists()
 
 
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@pytest.mark.parametrize("pickled", [{1: "a"}, [(1, 2)], [Level.LOW]], ids=str)
+def test_a_message_whose_arguments_json_changes_is_not_kept(pickled, deliver, caplog):
+    deliver(packing_held, pickled, do=lambda task, order: make_doubt(task))
+    assert "JSON changes its arguments" in caplog.text
+    assert ParkedMessage.objects.get().message is None
+
+
+AT = datetime(2026, 11, 26, 12, 30)
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [-0.0, 1e300, 10**40, None, True, "\U0001f600", ""],
+        [b"bytes", uuid.uuid4(), Decimal("1.50"), AT.date(), AT.time(), AT, AT.astimezone()],
+        {"b": [{"a": 1}], "a": {}},
+    ],
+)
+def test_a_message_that_came_as_json_is_kept_as_it_was(order, deliver, sent):
+    came = loads(dumps(order, "json")[2], "application/json", "utf-8")
+    deliver(packing_held, came, do=lambda task, order: make_doubt(task))
+    resolve(the_record().key_hash, Verdict.did_not_happen(), reason="seen there")
+    [(_, (args, _, _))] = sent()
+    assert args == json.loads(dumps([came], "json")[2])
+
+
+def test_a_kept_message_can_be_read_where_only_signed_ones_are_accepted(deliver, messages):
+    deliver(asking, "first", do=make_doubt)
+    deliver(held, "second", do=make_doubt)
+    IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+    disable_insecure_serializers(None)  # as app.setup_security() does
+    try:
+        assert sweep().resolved == 1
+        doubt = IdempotencyRecord.objects.get(state="in_doubt")
+        done = resolve(doubt.key_hash, Verdict.did_not_happen(), reason="not there")
+    finally:
+        disable_insecure_serializers()
+    assert done == Published(published=1)
+    assert [doubt.arguments for doubt in asked] == [{"key": "first"}]
+    assert len(messages()) == 2
+
+
+def test_a_kept_message_that_nobody_can_read_keeps_no_doubt_from_being_asked_about(deliver, caplog):
+    for key in ("first", "second"):
+        deliver(asking, key, do=make_doubt, task_id=key)
+    IdempotencyRecord.objects.update(lease_expires_at=timezone.now())
+    ParkedMessage.objects.filter(task_id="first").update(message="{")
+    assert sweep().resolved == 2
+    assert [doubt.arguments for doubt in asked] == [None, {"key": "second"}]
+    assert "The doubt of first is asked about without its arguments" in caplog.text
+    assert ParkedMessage.objects.get().task_id == "first"  # not lost: it waits
+
+
+def test_an_eager_run_in_doubt_parks_nothing(deliver):
+    body["do"] = make_doubt
+    assert held.apply(("key",)).state == "FAILURE"
+    assert the_record().state == "in_doubt"
+    assert not ParkedMessage.objects.exists()
+
+
 def test_no_argument_is_kept_of_a_message_that_must_not_be(deliver, settings, messages):
     settings.IDEMPOTENCY = {"STORE_MESSAGE": False}
     deliver(held, "key", do=make_doubt)
@@ -822,12 +927,45 @@ def test_a_doubt_resolved_before_its_message_was_parked_lets_it_come_again(
     assert [headers["id"] for headers, _ in messages()] == ["the-task"]
 
 
-def test_a_replay_without_a_stored_result_feeds_no_next_step(deliver, messages):
+def test_a_replay_without_a_stored_result_feeds_no_next_step(deliver):
     assert deliver(silent, "key") == ("SUCCESS", "effect")
     assert deliver(silent, "key") == ("SUCCESS", None)
     state, error = deliver(silent, "key", chain=[transactional.s().set(task_id="next")])
     assert (state, type(error)) == ("FAILURE", ResultNotStored)
     assert effects() == 1
+
+
+@pytest.mark.parametrize("place", ["chain", "callbacks"])
+@pytest.mark.parametrize(
+    ("canvas", "number"),
+    [(name, number) for name, steps in STEPS.items() for number in range(steps)],
+)
+def test_a_replay_without_a_stored_result_goes_on_where_nobody_takes_it(
+    canvas, number, place, deliver, sent, queue
+):
+    def after(task):
+        """What comes next, of which one step takes a result."""
+        numbers = count()
+
+        def step():
+            takes = next(numbers) == number
+            return (transactional.s() if takes else transactional.si("next")).set(queue=queue.name)
+
+        return deliver(task, "key", **{place: [json.loads(json.dumps(CANVASES[canvas](step)))]})
+
+    after(transactional)
+    is_given = ["effect"] in [args for _, (args, _, _) in sent()]
+    deliver(silent, "key")
+    assert after(silent)[0] == ("FAILURE" if is_given else "SUCCESS")
+
+
+@pytest.mark.parametrize(("takes", "state"), [(True, "FAILURE"), (False, "SUCCESS")])
+def test_a_member_without_a_stored_result_is_answered_where_its_body_takes_none(
+    takes, state, deliver
+):
+    deliver(silent, "key")
+    after = transactional.s() if takes else transactional.si("next")
+    assert deliver(silent, "key", chord=dict(after))[0] == state
 
 
 def test_a_limit_while_a_deferral_is_told_leaves_one_message(deliver, messages, monkeypatch):

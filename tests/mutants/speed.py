@@ -66,7 +66,7 @@ MUTANTS = [
     Mutant(
         "cost: do not look first for a delivery that was deferred",
         "contrib/celery.py",
-        "self.redelivered or request.retries or self._header(DEFERRED)",
+        "self.redelivered or request.retries or self._deferred",
         "self.redelivered or request.retries",
         "tests/contrib/test_celery.py -k flagged_duplicate",
     ),

@@ -43,6 +43,10 @@ class Order:
     pk = 7
 
 
+class BoundTask:
+    def apply_async(self): ...
+
+
 class Payload:
     def model_dump(self, mode):
         return {}
@@ -124,6 +128,7 @@ def test_digits_beyond_the_decimal_context_count():
         (bytearray(b"x"), "of type bytearray .* convert it to bytes."),
         (memoryview(b"x"), "of type memoryview .* convert it to bytes."),
         (iter([1]), "of type list_iterator .* convert it to a list."),
+        (BoundTask(), "of type BoundTask .* name the parameter of the task itself 'self'."),
         (object(), "of type object .* use text, numbers, dates, lists and mappings."),
         (Point, "of type type "),
         (1j, "of type complex "),
