@@ -15,8 +15,8 @@ django.setup()
 
 from tests.crashes import outcomes  # noqa: E402 not before Django is set up
 
-TESTS = "tests/crashes/test_crash_points.py"
-PYTEST = [sys.executable, "-m", "pytest", "-n", str(3 * (os.cpu_count() or 1)), TESTS]
+TESTS = ["tests/crashes/test_crash_points.py", "tests/crashes/test_broker_points.py"]
+PYTEST = [sys.executable, "-m", "pytest", "-n", str(3 * (os.cpu_count() or 1)), *TESTS]
 
 with tempfile.TemporaryDirectory() as folder:
     environment = {**os.environ, "CRASHES": "all", "CRASHES_INTO": folder}

@@ -15,13 +15,18 @@ from idempotency import Verdict
 from project.celery import app
 from tests.harness.gates import reach
 
-#: Each arrival here is a point, before or after one of the three.
+#: Each arrival here is a point, before or after one of these.
 GATE = "broker"
 
 
 def watch() -> None:
     """Let each of them come to the gate."""
-    for owner, name in ((Producer, "publish"), (Message, "ack"), (Backend, "store_result")):
+    tells = (
+        (Producer, "publish"),
+        *((Message, name) for name in ("ack", "reject", "requeue")),
+        (Backend, "store_result"),
+    )
+    for owner, name in tells:
         setattr(owner, name, _between_gates(getattr(owner, name)))
 
 

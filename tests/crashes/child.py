@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import connections
 
-from idempotency import execution, parking
+from idempotency import execution, parking, transactional
 from idempotency.testing.watching import Watch, watched_by, watching
 from tests.crashes.situations import SITUATIONS, Files, Work
 
@@ -14,6 +14,9 @@ from tests.crashes.situations import SITUATIONS, Files, Work
 class Struck(Exception):
     """What a limit of time raises, anywhere: an Exception, as Celery's own is."""
 
+
+#: Seconds, for a COMMIT without an answer to be over.
+PATIENCE = 20.0
 
 #: The body has ended and its outcome stands; the message is not acknowledged.
 BEFORE_ACK = "before the ack"
@@ -23,6 +26,7 @@ def deliver(line: Connection, situation: str, work: Work, database: dict[str, An
     """Deliver a message over the database given; send each moment, and the answer at the end."""
     connections.settings["default"].update(database)
     parking.broker = Files()
+    transactional.LOST_COMMIT_WAIT = PATIENCE  # a slow machine is no fault
 
     def strike(*_: object) -> None:
         line.send(("struck", ""))

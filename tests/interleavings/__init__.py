@@ -20,6 +20,8 @@ effects that they had, what each delivery was answered.
 `PREEMPTIONS=3 make test ARGS="tests/interleavings"` raises the limit of the limited ones to 3. A
 schedule that breaks a promise is printed as a test that repeats it alone.
 
-What it does not try: a server that has not noticed yet that a connection is lost (`tests/faults`
-does), and what happens inside of one statement.
+What it does not try: a fault of an operator, of the sweeper or of one of three deliveries; more
+than one preemption beside the death of a leased delivery, or any beside its lost connection; a
+server that has not noticed yet that a connection is lost (`tests/faults` does), and what happens
+inside of one statement.
 """

@@ -134,19 +134,21 @@ def _leased_ends_are_told(scene: Scene) -> None:
         if isinstance(end, Outcome):
             assert end.result in senders, f"{actor} is told of an effect that nobody had"
             assert end.replayed or end.result == actor, "who ran the body is told otherwise"
-    if not any(isinstance(end, SimulatedCrash) for end in ends):
-        _no_message_is_forgotten(scene, ends)
+    _no_message_is_forgotten(scene, ends)
 
 
 def _no_message_is_forgotten(scene: Scene, ends: list[Any]) -> None:
     """Who was told of a doubt waits for its end, or was published by it."""
     left = scene.left()
-    if State.IN_DOUBT not in left.states:
-        assert not left.parked, f"{left.parked} wait, and there is no doubt any more"
     for actor, end in enumerate(ends):
         if isinstance(end, InDoubt):
             message = f"message {actor}"
             assert message in left.parked + scene.published, f"{message} is lost"
+    if State.IN_DOUBT not in left.states:
+        if scene.situation.faults:
+            sweep()  # who was to publish them may have died
+            left = scene.left()
+        assert not left.parked, f"{left.parked} wait, and there is no doubt any more"
 
 
 def _ends_in_a_success(scene: Scene) -> None:

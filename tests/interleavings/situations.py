@@ -158,20 +158,22 @@ def settled(name: str, *who: Act, **options: Any) -> Situation:
 
 HOLD_TWO = leased("hold", HELD, HELD)
 MARKED_TWO = leased("hold-marked", HELD_MARKED, HELD_MARKED)
+MARKED_OPERATOR = resolved("hold-marked-operator", HELD_MARKED, HELD_MARKED, acts.look_and_resolve)
 RETRY_TWO = retried("retry", REPEATED, REPEATED, preemptions=1)
 RETRY_MARKED_TWO = retried("retry-marked", REPEATED_MARKED, REPEATED_MARKED, preemptions=1)
 LEASED = (
     HOLD_TWO,
     MARKED_TWO,
-    varied(HOLD_TWO, "deaths", faults=DEATH, preemptions=0),
-    varied(MARKED_TWO, "deaths", faults=DEATH, preemptions=0),
+    varied(HOLD_TWO, "deaths", faults=DEATH, preemptions=1),
+    varied(MARKED_TWO, "deaths", faults=DEATH, preemptions=1),
     leased("hold-marked-dying", DYING, HELD_MARKED, last=1),
     varied(HOLD_TWO, "cuts", faults=CUTS, preemptions=0),
     varied(MARKED_TWO, "cuts", faults=CUTS, preemptions=0),
     varied(MARKED_TWO, "without-locks", around=(no_locks,), preemptions=1),
     leased("hold-marked-three", HELD_MARKED, HELD_MARKED, HELD_MARKED, preemptions=1),
     resolved("hold-operator", HELD, HELD, acts.look_and_resolve),
-    resolved("hold-marked-operator", HELD_MARKED, HELD_MARKED, acts.look_and_resolve),
+    MARKED_OPERATOR,
+    varied(MARKED_OPERATOR, "deaths", faults=DEATH, preemptions=0, reaches=frozenset()),
     resolved(
         "hold-unclear-operator", UNCLEAR, HELD_MARKED, acts.look_and_resolve,
         error=TimeoutError, last=1,
@@ -186,8 +188,9 @@ LEASED = (
     resolved("ask-sweeper", ASKED, ASKED, acts.sweep_up),
     RETRY_TWO,
     RETRY_MARKED_TWO,
-    varied(RETRY_TWO, "deaths", faults=DEATH, preemptions=0),
-    varied(RETRY_MARKED_TWO, "deaths", faults=DEATH, preemptions=0),
+    varied(RETRY_TWO, "deaths", faults=DEATH, preemptions=1),
+    varied(RETRY_MARKED_TWO, "deaths", faults=DEATH, preemptions=1),
+    varied(RETRY_MARKED_TWO, "cuts", faults=CUTS, preemptions=0),
     retried("retry-three", REPEATED, REPEATED, REPEATED, preemptions=1),
     settled("settling", SETTLED, SETTLED, preemptions=1),
     settled("settling-retry", SETTLED_REPEATED, SETTLED_REPEATED, preemptions=1),
@@ -229,7 +232,7 @@ AGAIN = acts.want_it_once_more
 MIXED = (
     mixed("mixed", WRITES, HELD_MARKED, LAPSE),
     mixed("mixed-without-locks", WRITES, HELD_MARKED, LAPSE, around=(no_locks,)),
-    mixed("mixed-deaths", WRITES, HELD_MARKED, LAPSE, faults=DEATH, preemptions=0),
+    mixed("mixed-deaths", WRITES, HELD_MARKED, LAPSE, faults=DEATH),
     mixed("mixed-one-fails", FAILS, HELD_MARKED, LAPSE, error=ValueError, last=1),
     mixed("mixed-repeated", WRITES, REPEATED, before=it_was_unclear, preemptions=2),
     mixed("allowed-again", WRITES, WRITES, AGAIN),
@@ -257,9 +260,11 @@ REPEATABLE = tuple(
         varied(UNLOCKED, "after-a-failure", before=it_failed),
         replace(HOLD_TWO, preemptions=1),
         replace(MARKED_TWO, preemptions=1),
+        varied(MARKED_TWO, "deaths", faults=DEATH, preemptions=0),
+        varied(MARKED_TWO, "cuts", faults=CUTS, preemptions=0),
         RETRY_TWO,
         leased("hold-in-a-rotation", OLD, NEW, preemptions=1),
-        resolved("hold-marked-operator", HELD_MARKED, HELD_MARKED, acts.look_and_resolve),
+        MARKED_OPERATOR,
         settled("settling", SETTLED, SETTLED, preemptions=1),
     )
 )
