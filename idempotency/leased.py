@@ -56,7 +56,8 @@ class LeasedRun(Run):
         self.has_settled = False
         #: Whether this attempt was taken for dead, and has told since what became of it.
         self.ended_own_doubt = self.was_interrupted = False
-        self.settled_result: str | None = None
+        #: The text that a settling block has stored, and the value that it was given.
+        self.settled: tuple[str | None, object] = (None, None)
 
     def outcome(self) -> Outcome[Any]:
         with ExitStack() as heartbeat:
@@ -149,7 +150,7 @@ class LeasedRun(Run):
         if self.claim is None:
             return
         try:
-            self.storage.fail(self.claim, error, repeats=self.repeats)
+            self.storage.fail_briefly(self.claim, error, repeats=self.repeats)
         except (DatabaseError, InterfaceError):
             logger.warning("A claim on %s may be left to its lease.", self.named, exc_info=True)
 
@@ -185,6 +186,7 @@ class LeasedRun(Run):
             raise
         except Exception:
             # A soft time limit struck. The body has returned, and that must be written down.
+            self.was_interrupted = True
             outcome = self._after_return(claim, value)
         self._after_success(claim)
         return outcome
@@ -197,22 +199,28 @@ class LeasedRun(Run):
 
     def _after_return(self, claim: Claim, value: object) -> Outcome[Any]:
         if self.has_settled:
-            return Outcome(decoded(self.settled_result), replayed=False)
+            return Outcome(decoded(*self.settled), replayed=False)
         if not self.effect_begun:
             logger.error(
                 "The body of %s returned without effect_begins(), though its policy says "
                 "marks_effect=True: had it died, its effect would be repeated.",
                 self.named,
             )
-        try:
-            text = self.call.encode(value)
-        except ResultNotStorable:
-            # The effect has happened: nothing may be repeated because of its result.
-            logger.exception("The result of %s is not stored, and cannot be replayed.", self.named)
-            text = None
+        text = self._encoded(value)
         if not self._settle(claim, text):
             raise self._lease_lost(claim)
         return Outcome(decoded(text, otherwise=value), replayed=False)
+
+    def _encoded(self, value: object) -> str | None:
+        """What is stored of a result: the effect has happened, and nothing may be repeated because
+        it cannot be encoded."""
+        try:
+            return self.call.encode(value)
+        except Exception as error:
+            if not isinstance(error, ResultNotStorable) and not self.was_interrupted:
+                raise  # perhaps a soft time limit
+            logger.exception("The result of %s is not stored, and cannot be replayed.", self.named)
+            return None
 
     def _settle(self, claim: Claim, text: str | None) -> bool:
         """Settle as succeeded: mostly in one message."""
@@ -425,11 +433,11 @@ class LeasedRun(Run):
             # After the settlement it is the reply to COMMIT that was lost, or a hook that failed.
             if not sent or not self._insist(lambda: self.storage.has_ended(claim, State.SUCCEEDED)):
                 raise
-            self.has_settled, self.settled_result = True, text
+            self.has_settled, self.settled = True, (text, result)
             if not self.is_transient(error):
                 raise
         else:
-            self.has_settled, self.settled_result = True, text
+            self.has_settled, self.settled = True, (text, result)
             self.storage.outlasts_the_body()
 
     def _begin_settling(self) -> ExitStack:

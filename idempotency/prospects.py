@@ -42,7 +42,7 @@ def what_next(record: IdempotencyRecord, now: datetime) -> Prospect:
     Args:
         now: The database's clock: it alone decides leases and expiry.
     """
-    settled = record.state in (State.SUCCEEDED, State.FAILED)
+    settled = record.state in (State.SUCCEEDED, State.FAILED) and record.exhausted_at is None
     if settled and record.expires_at <= now:
         said = _("It is forgotten, since %(ago)s: the next delivery runs, as if it were the first.")
         return Prospect(said % {"ago": spoken(now - record.expires_at)})

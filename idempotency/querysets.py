@@ -269,10 +269,12 @@ class RecordQuerySet(Base):
         doubt = self.filter(key_hash=key_hash, state=State.IN_DOUBT)
         return doubt if claim_id is None else doubt.filter(claim_id=claim_id)
 
-    def resolve_as_happened(self, *, result: str | None) -> bool:
-        """End the doubt: the effect happened."""
+    def resolve_as_happened(self, *, result: str | None, claim_id: UUID) -> bool:
+        """End the doubt: the effect happened. The claim is who says so; by it, an attempt knows
+        its own settlement from somebody else's."""
         changed = self.update(
             state=State.SUCCEEDED,
+            claim_id=claim_id,
             result=result,
             settled_at=Now(),
             lease_expires_at=None,

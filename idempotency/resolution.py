@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 
@@ -68,7 +68,7 @@ def resolve(
             unseen.filter(key_hash=key_hash).put_in_doubt()
         doubt = storage.records.in_doubt(key_hash, claim_id)
         if verdict.effect_happened:
-            resolved = doubt.resolve_as_happened(result=text)
+            resolved = doubt.resolve_as_happened(result=text, claim_id=uuid4())
         else:
             resolved = doubt.resolve_as_not_happened()
         if not resolved:

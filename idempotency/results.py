@@ -79,13 +79,23 @@ def _plain(value: object, where: Where) -> object:
         return [_plain(item, (*where, index)) for index, item in enumerate(value)]
     dump = getattr(value, "model_dump", None)
     if dump is not None:  # a pydantic model, as Celery's pydantic=True sends it
-        return _plain(dump(mode="json"), where)
+        return _plain(_dumped(dump, kind, where), where)
     for known, (write, _) in _FORMS.items():
         if issubclass(kind, known):
             return {"__type__": known.__name__, "__value__": write(value)}
     raise ResultNotStorable(
         f"{place(where)} is of type {kind.__qualname__} and cannot be stored; {remedy(value)}."
     )
+
+
+def _dumped(dump: Callable[..., object], kind: type, where: Where) -> object:
+    try:
+        return dump(mode="json")
+    except (ValueError, TypeError) as error:  # its text may hold values
+        raise ResultNotStorable(
+            f"{place(where)} is of type {kind.__qualname__} and cannot be stored: its "
+            f"model_dump(mode='json') raised {type(error).__qualname__}."
+        ) from None
 
 
 def _plain_dict(value: dict[object, object], where: Where) -> object:

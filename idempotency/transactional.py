@@ -129,7 +129,7 @@ class TransactionalRun(Run):
         if self.claim is None:
             return
         try:
-            self.storage.fail(self.claim, error, repeats=self.repeats)
+            self.storage.fail_briefly(self.claim, error, repeats=self.repeats)
         except (DatabaseError, InterfaceError):
             logger.warning("A start of %s may count as a death.", self.named, exc_info=True)
 
@@ -191,6 +191,8 @@ class TransactionalRun(Run):
     def _once(self) -> Outcome[Any]:
         #: The driver's connection; this try is its transaction.
         self.raw: Any = None
+        #: What the body returned.
+        self.value: object = None
         self.in_body = self.sent = self.committed = False
         self.storage.refuse_foreign_transaction()
         try:
@@ -225,12 +227,12 @@ class TransactionalRun(Run):
             answer = None if self.look.own else self.judge(self.look)
             self._refuse_unnoted(joined=joined)
             if answer is None:
-                value, text = self._run_body(self.look)
+                self.value, text = self._run_body(self.look)
                 self._record(text, joined=joined)
         if answer is not None:
             return self.replay(answer)
-        # Without an answer the body has run, and both are bound.
-        return Outcome(decoded(text, otherwise=value), replayed=False)  # pyright: ignore[reportPossiblyUnboundVariable]
+        # Without an answer the body has run, and its text is bound.
+        return Outcome(decoded(text, otherwise=self.value), replayed=False)  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def _run_body(self, look: Look) -> tuple[object, str | None]:
         connection = self.storage.connection
@@ -315,7 +317,7 @@ class TransactionalRun(Run):
                 self._tell_success()
                 for _, hook, robust in self.hooks:  # outside of a transaction they run at once
                     transaction.on_commit(hook, using=self.storage.using, robust=robust)
-                return Outcome(decoded(seen.result), replayed=False)
+                return Outcome(decoded(seen.result, otherwise=self.value), replayed=False)
             if seen is not None:
                 return self.replay(seen)
             if look.locked:
@@ -341,7 +343,7 @@ class TransactionalRun(Run):
             raise error
         try:
             if self.claim is not None:
-                noted = self.storage.fail(self.claim, error, repeats=self.repeats)
+                noted = self.storage.fail_briefly(self.claim, error, repeats=self.repeats)
             else:
                 noted = self.storage.note_failure(self.entry, self._key_hash, error)
             seen = None if noted else self._succeeded(self._peek().seen)

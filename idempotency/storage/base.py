@@ -304,6 +304,15 @@ class Storage(ABC):
 
     # -- transactional: a failure ------------------------------------------------------------
 
+    @contextmanager
+    def _brief(self) -> Iterator[None]:
+        """A transaction that waits for no lock longer than a second: a COMMIT of the same attempt
+        that does not end may hold the record."""
+        with self.transaction(joined=self.in_test_case):
+            if not self.in_test_case:
+                self.wait_at_most(timedelta(seconds=1))
+            yield
+
     def note_failure(self, entry: Entry, key_hash: UUID, error: BaseException) -> bool:
         """Note that an attempt failed and was rolled back: over a failed record, or over none.
 
@@ -326,9 +335,7 @@ class Storage(ABC):
             for name in ("effect_begun_at", "repeat_until", "deaths")
         }
         policy = Case(When(is_new | Q(effect_begun_at=None), then=None), default=F("policy"))
-        with self.transaction(joined=self.in_test_case):
-            if not self.in_test_case:
-                self.wait_at_most(timedelta(seconds=1))
+        with self._brief():
             if failed.update(attempt=F("attempt") + 1, policy=policy, **kept, **columns):
                 return True
             new = IdempotencyRecord(key_hash=key_hash, state=State.FAILED, attempt=1, **columns)
@@ -472,6 +479,11 @@ class Storage(ABC):
         """
         return self.records.fail(claim, repeats=repeats, **described(error))
 
+    def fail_briefly(self, claim: Claim, error: BaseException, *, repeats: bool) -> bool:
+        """``fail()``, in a transaction of its own that does not wait for long."""
+        with self._brief():
+            return self.fail(claim, error, repeats=repeats)
+
     def leave_in_doubt(self, claim: Claim, error: BaseException) -> bool:
         """Settle the claim: nobody can tell."""
         return self.records.leave_in_doubt(claim, **described(error))
@@ -487,5 +499,5 @@ class Storage(ABC):
         """
         doubt = self.records.in_doubt(claim.key_hash, claim.id)
         if happened:
-            return doubt.resolve_as_happened(result=result)
+            return doubt.resolve_as_happened(result=result, claim_id=claim.id)
         return doubt.resolve_as_not_happened()

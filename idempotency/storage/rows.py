@@ -52,8 +52,10 @@ class Seen:
 
     @property
     def is_forgotten(self) -> bool:
-        """Settled so long ago that the key is as good as new. A doubt is never forgotten."""
-        return self.expired and self.state in (State.SUCCEEDED, State.FAILED)
+        """Settled so long ago that the key is as good as new. What waits for an operator, a doubt
+        or an exhausted record, is never forgotten."""
+        is_settled = self.state in (State.SUCCEEDED, State.FAILED) and not self.exhausted
+        return self.expired and is_settled
 
 
 class Row(NamedTuple):

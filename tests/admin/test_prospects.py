@@ -98,6 +98,7 @@ def test_what_is_said_to_come_next_is_what_the_next_delivery_comes_to():
         prospect = what_next(record, record.seen_at)
         meant = next(told for words, told in MEANS.items() if words in prospect.sentence)
         assert come_to(POLICIES[columns["policy"]]) == meant, (columns, prospect)
+        assert columns["exhausted_at"] is None or meant == "exhausted"
         said |= {(meant, prospect.waits_for)}
     assert {
         ("in doubt", Act.RESOLVE),

@@ -303,6 +303,9 @@ def test_an_exhausted_message_waits_until_it_is_allowed_again(chord, deliver, me
     IdempotencyRecord.objects.update(exhausted_at=timezone.now(), deaths=3)
     _, error = deliver(transactional, "key", chord=chord and held.s("body"))
     assert type(error) is (Ignore if chord else Exhausted)
+    IdempotencyRecord.objects.update(expires_at=timezone.now())  # it is not forgotten
+    deliver(transactional, "key", chord=chord and held.s("body"))
+    assert effects() == 0
     assert sweep().parked == Published()
     assert allow_again(the_record().key_hash, reason="fixed") == Published(published=1)
     [(headers, _)] = messages()

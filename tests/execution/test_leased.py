@@ -569,13 +569,46 @@ def test_a_holder_that_comes_back_knowing_nothing_leaves_the_doubt():
     assert the_record().state == "in_doubt"
 
 
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [(Verdict.did_not_happen(), "failed"), (Verdict.happened("said"), "succeeded")],
+)
 @pytest.mark.parametrize(("ends", "rows"), [({}, 1), (SETTLING, 0)])
-def test_a_holder_whose_doubt_was_resolved_settles_nothing(ends, rows):
+def test_a_holder_whose_doubt_was_resolved_settles_nothing(ends, rows, verdict, state):
     with taken_for_dead(**ends) as (holder, gate):
-        resolve(the_record().key_hash, Verdict.did_not_happen(), reason="not seen there")
+        resolve(the_record().key_hash, verdict, reason="looked there")
         gate.open()
         assert isinstance(holder.result(), LeaseLost)
-    assert (effects(), the_record().state) == (rows, "failed")
+    assert (effects(), the_record().state) == (rows, state)
+    if state == "succeeded":
+        assert once().result == "said"
+
+
+def test_a_settlement_that_stores_no_result_returns_it():
+    def body():
+        with current_attempt().settling(result="settled"):
+            effect()
+
+    assert once(body, store_result=False).result == "settled"
+    assert once(body, store_result=False).result is None
+
+
+class Unreadable:
+    def model_dump(self, mode):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("on_doubt", [OnDoubt.HOLD, OnDoubt.RETRY])
+def test_an_effect_whose_result_cannot_be_encoded_is_settled(on_doubt, caplog):
+    def body():
+        effect()
+        return Unreadable()
+
+    window = {"provider_window": None} if on_doubt is OnDoubt.RETRY else {}
+    policy = Leased(on_doubt=on_doubt, lease=LEASE, **window)
+    assert isinstance(once(body, policy).result, Unreadable)
+    assert "is not stored, and cannot be replayed" in caplog.text
+    assert (the_record().state, once(body, policy).replayed, effects()) == ("succeeded", True, 1)
 
 
 def test_a_settlement_that_cannot_be_stored_does_not_begin():
@@ -671,8 +704,7 @@ def test_an_attempt_settles_once():
 
 def test_a_mark_that_is_being_committed_is_a_sign_of_life(monkeypatch):
     """Who has seen the lease run out waits for its row, and has to look again."""
-    second = timedelta(seconds=1)
-    policy = replace(MARKED, lease=second, max_run=second / 1000)  # no heartbeat
+    policy = replace(MARKED, max_run=timedelta(milliseconds=1))  # no heartbeat
     gate, sending, begin = Gate(), Gate(), PostgreSQL.begin_effect
 
     def body():
@@ -680,7 +712,13 @@ def test_a_mark_that_is_being_committed_is_a_sign_of_life(monkeypatch):
         sending.pass_()
         return effect()
 
+    def let_it_run_out_soon():
+        soon = timezone.now() + timedelta(seconds=2)
+        IdempotencyRecord.objects.update(lease_expires_at=soon)
+
     def begin_late(*args, **options):
+        with Thread(let_it_run_out_soon) as shortened:
+            shortened.result()
         begun = begin(*args, **options)
         gate.pass_()
         return begun

@@ -153,7 +153,9 @@ def test_a_message_cannot_be_parked_once_the_doubt_is_resolved(doubt):
 
 def test_a_message_parked_while_the_doubt_is_being_resolved_is_not_forgotten(doubt):
     with transaction.atomic():  # somebody is resolving
-        IdempotencyRecord.objects.in_doubt(doubt, None).resolve_as_happened(result=None)
+        IdempotencyRecord.objects.in_doubt(doubt, None).resolve_as_happened(
+            result=None, claim_id=uuid.uuid4()
+        )
         with Thread(
             lambda: park("default", doubt, Reason.IN_DOUBT, task_id="a", message="a")
         ) as other:

@@ -4,6 +4,7 @@ import os
 import signal
 from contextlib import suppress
 from datetime import timedelta
+from threading import Event
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -13,8 +14,12 @@ from django.utils import timezone
 from psycopg import connect
 from psycopg.conninfo import conninfo_to_dict
 
-from idempotency import Leased, OnDoubt, current_attempt, execute
+from idempotency import Leased, OnDoubt, Transactional, current_attempt, execute
+from idempotency.attempts import Delivery
+from idempotency.calls import Call
 from idempotency.exceptions import AlreadyRunning, InDoubt
+from idempotency.execution import run
+from idempotency.keys import digest
 from idempotency.models import IdempotencyRecord
 from idempotency.storage.postgresql import PostgreSQL
 from tests.execution.bodies import Thread, effect, effects, the_record
@@ -59,6 +64,13 @@ def test_a_transactional_job_survives_a_cut_at_each_message(message, place, line
     assert ran == ["hook"]
     assert the_record().state == "succeeded"
     assert [name for name, _ in told] == ["attempt_succeeded"]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_result_that_is_not_stored_survives_a_lost_commit(place, line):
+    line.cut(**{place: "COMMIT"})
+    assert once(store_result=False).result == "effect"
+    assert (once(store_result=False).result, effects()) == (None, 1)
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
@@ -190,7 +202,12 @@ CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON jobs_effect
 """
 COMMITTING = """
 SELECT pid FROM pg_stat_activity
- WHERE wait_event = 'advisory' AND query LIKE '%COMMIT' AND datname = current_database()
+ WHERE wait_event = 'advisory' AND datname = current_database()
+"""
+WAITS_LONG = """
+SELECT pid FROM pg_stat_activity
+ WHERE wait_event = 'transactionid' AND datname = current_database()
+   AND query_start < clock_timestamp() - interval '5 seconds'
 """
 
 
@@ -203,6 +220,43 @@ def slow_commit():
         yield observer
         observer.execute("SELECT pg_advisory_unlock_all()")
         observer.execute("DROP FUNCTION wait_for_test CASCADE")
+
+
+class Redelivered(Delivery):
+    repeated = redelivered = True
+
+
+def test_a_redelivered_attempt_does_not_wait_for_its_own_commit(slow_commit, monkeypatch):
+    """Its record has replaced its start note, which it cannot end before COMMIT is over."""
+    ended, waited = Event(), []
+
+    def strike(*_):
+        raise SoftTimeLimitExceeded
+
+    def limit():
+        wait_until(lambda: slow_commit.execute(COMMITTING).fetchone(), "the COMMIT to wait")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        wait_until(lambda: ended.is_set() or waits_long(), "the answer")
+        slow_commit.execute("SELECT pg_advisory_unlock_all()")
+
+    def waits_long():
+        waited[:] = slow_commit.execute(WAITS_LONG).fetchall()
+        return waited
+
+    key = digest("key", scope="test")
+    call = Call(function=effect, key=key, policy=Transactional(), delivery=Redelivered())
+    monkeypatch.setattr("idempotency.transactional.LOST_COMMIT_WAIT", 0.2)
+    before = signal.signal(signal.SIGUSR1, strike)
+    try:
+        with Thread(limit):
+            with pytest.raises(AlreadyRunning, match="was not answered"):
+                run(call)
+            ended.set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert waited == []
+    wait_until(effects, "the old backend to commit")
+    assert (once().replayed, effects()) == (True, 1)
 
 
 @pytest.mark.parametrize("patient", [False, True])

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from tests.model.record import COLUMNS, RETENTION, TOLD, VERDICTS, Attempt, Record
+from tests.model.record import COLUMNS, NOBODY, RETENTION, TOLD, VERDICTS, Attempt, Record
 
 
 class Books:
@@ -32,7 +32,8 @@ class Books:
     # -- what is true of a record ------------------------------------------------------------
 
     def is_forgotten(self, record: Record) -> bool:
-        return record.state in ("succeeded", "failed") and record.expires_at <= self.now
+        is_settled = record.state in ("succeeded", "failed") and record.exhausted_at is None
+        return is_settled and record.expires_at <= self.now
 
     def is_live(self, record: Record) -> bool:
         return record.lease_expires_at is not None and record.lease_expires_at > self.now
@@ -110,6 +111,8 @@ class Books:
         if record is None or record.state != "in_doubt":
             return "NotInDoubt"
         self._end_doubt(record, answer, result)
+        if answer == "happened":
+            record.claim = NOBODY
         self.events[key].append("resolved")
         self._publish(key, up=up)
         return "resolved"
@@ -162,7 +165,7 @@ class Books:
     def purge(self) -> None:
         waited_for = {key for key, _ in self.parked}
         for key, record in list(self.records.items()):
-            if self.is_forgotten(record) and record.exhausted_at is None and key not in waited_for:
+            if self.is_forgotten(record) and key not in waited_for:
                 del self.records[key]
                 self.epochs[key] += 1
 

@@ -96,4 +96,7 @@ class Attempt:
     rows: Counter[tuple[str, int, str]] = field(default_factory=Counter)
 
 
+#: Who says what happened to an attempt of somebody else.
+NOBODY = Attempt("unknown", "", "", Policy(""), fingerprint="", redelivered=False)
+
 COLUMNS = tuple(each.name for each in fields(Record))

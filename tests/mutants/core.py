@@ -51,8 +51,8 @@ MUTANTS = [
     Mutant(
         "core: forget with a start that was shut down that an effect had begun",
         "transactional.py",
-        "            self.storage.fail(self.claim, error, repeats=self.repeats)\n        except",
-        "            self.storage.fail(self.claim, error, repeats=False)\n        except",
+        "    self.storage.fail_briefly(self.claim, error, repeats=self.repeats)\n        except",
+        "    self.storage.fail_briefly(self.claim, error, repeats=False)\n        except",
         f"{UNDER_THE_LOCK} -k ended_by_itself",
     ),
     Mutant(

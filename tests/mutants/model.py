@@ -215,8 +215,8 @@ MUTANTS = [
     Mutant(
         "model: forget with a failed start that an effect had begun",
         "transactional.py",
-        "noted = self.storage.fail(self.claim, error, repeats=self.repeats)",
-        "noted = self.storage.fail(self.claim, error, repeats=False)",
+        "noted = self.storage.fail_briefly(self.claim, error, repeats=self.repeats)",
+        "noted = self.storage.fail_briefly(self.claim, error, repeats=False)",
         f"{EXAMPLES} -k leaves_an_effect",
     ),
 ]

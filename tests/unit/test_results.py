@@ -123,6 +123,11 @@ def test_the_stored_text_is_never_changed():
     assert decode(text) == value
 
 
+class Secretive:
+    def model_dump(self, mode):
+        raise ValueError("4111 1111 1111 1111")
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -133,6 +138,10 @@ def test_the_stored_text_is_never_changed():
         (Point(), "of type Point .* use dataclasses.asdict"),
         (UserDict(), "of type UserDict .* convert it to a dict."),
         (object(), "of type object and cannot be stored; use text, numbers, dates, lists and"),
+        (
+            Secretive(),
+            r"is of type Secretive .*: its model_dump\(mode='json'\) raised ValueError\.$",
+        ),
         (iter([]), "of type list_iterator .* convert it to a list."),
         ({"a": {(1, 2): 3}}, "the result at .a has a key of type tuple, which JSON cannot write"),
         ([10**5000], "the result cannot be stored: Exceeds the limit"),
