@@ -104,6 +104,16 @@ class Lane:
         self._doomed = [doomed for doomed in self._doomed if not self._kill_doomed(*doomed)]
         return self.worker_kills > before
 
+    def revive(self) -> None:
+        """Start the workers again that have ended by themselves, as whoever supervises them does.
+        One that loses its broker may: kombu then asks a connection that is closed for its server.
+        (kombu/transport/redis.py, Channel.close and _connparams)"""
+        for worker in self.workers:
+            if worker.has_ended:
+                worker.kill()
+                worker.start()
+                self._print(f"{worker.name} has ended by itself, and is back")
+
     def kill_blindly(self, chance: random.Random) -> None:
         """SIGKILL a pool process, whatever it is doing."""
         alive = sorted(pid for pid in list(self.trouble.callers) if self.owns(pid))

@@ -98,6 +98,7 @@ class Storm:
                 # The worker may have died while it looked for unacknowledged messages: nobody
                 # else would look for five minutes (kombu's unacked_mutex_expire).
                 self._client.delete("unacked_mutex")
+            lane.revive()
             if due and lane.share() >= due[0]:
                 due.pop(0)
                 lane.kill_blindly(self._chance)

@@ -1,5 +1,6 @@
 """The demo as a whole, small: real servers, real kills, its exit status and what it leaves."""
 
+import os
 import re
 import signal
 import subprocess
@@ -10,10 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from notifications.demo.lanes import Lane
 from notifications.demo.plan import Fault, Plan
 from notifications.demo.receiver import Receiver
+from notifications.demo.screen import Screen
 from notifications.demo.tally import Tally, is_kept
+from notifications.demo.trouble import Trouble
+from notifications.demo.workers import Worker
 from tests.harness.programs import descendants, program, said_until, state_of, wait_gone
+from tests.harness.waiting import wait_until
 
 RECIPIENTS = [f"{number}@example.com" for number in range(40)]
 
@@ -43,8 +49,9 @@ def test_a_small_storm_keeps_our_promise_and_says_so(file):
         assert re.search(rf"{kind} sent exactly once +\d+ +{number}\n", output)
         assert re.search(rf"{kind} sent twice or more +[1-9]\d* +0\n", output)
         assert re.search(rf"{kind} lost +\d+ +0\n", output)
-    # Two kills and a connection that hangs up, each seen in the body.
-    assert re.search(r"in doubt, then resolved +- +3 -> 0\n", output)
+    # Two kills and a connection that hangs up, each seen in the body; more where a worker ends by
+    # itself.
+    assert re.search(r"in doubt, then resolved +- +([3-9]|\d\d) -> 0\n", output)
     assert re.search(r"0@example.com's inbox +\d+ copies +1 copy\n", output)
 
 
@@ -80,6 +87,21 @@ def test_a_file_with_webhooks_of_its_own_is_refused_and_nothing_is_posted(tmp_pa
         assert process.returncode == 1
         assert "The demo posts to its own webhooks only" in output
         assert receiver.seen == 0
+
+
+def test_a_worker_that_ends_by_itself_is_started_again(tmp_path, capsys):
+    file = tmp_path / "log"
+    worker = Worker("ours-1", queue="-", log=file, environment={"PATH": os.environ["PATH"]})
+    lane = Lane(column=1, screen=Screen(), trouble=Trouble(), numbers={}, workers=[worker])
+    lane.open()
+    worker.start()
+    first = worker.pid
+    wait_until(lambda: worker.has_ended, "a worker without settings to end")
+    lane.revive()
+    assert worker.pid not in (0, first)
+    assert "ours-1 has ended by itself, and is back" in capsys.readouterr().out
+    worker.kill()
+    lane.close()
 
 
 def test_one_seed_is_one_plan():
