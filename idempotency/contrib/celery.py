@@ -344,17 +344,17 @@ def _name(signature: Any, name: str) -> None:
 
 def _takes_result(signature: Any) -> bool:
     """Whether what comes next is given the result of this task."""
-    parts = signature["kwargs"]
+    parts = signature.get("kwargs")
     match signature.get("subtask_type"):
         case "chain":
-            return _takes_result(parts["tasks"][0])
+            return any(_takes_result(task) for task in parts["tasks"][:1])
         case "group":
             return any(_takes_result(task) for task in parts["tasks"])
         case "chord":
             header = parts["header"]
             tasks = header if isinstance(header, list) else header["kwargs"]["tasks"]
             return any(_takes_result(task) for task in tasks)
-    return not signature["immutable"]
+    return not signature.get("immutable")
 
 
 def _read(message: str) -> dict[str, Any]:

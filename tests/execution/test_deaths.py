@@ -214,6 +214,20 @@ def test_a_start_whose_doubt_was_resolved_before_it_had_the_lock_is_answered(bet
     assert (deliver(), effects(), the_record().state) == ("seen", 0, "succeeded")
 
 
+def test_a_start_that_was_exhausted_before_it_had_the_lock_does_not_run(between, settings):
+    settings.IDEMPOTENCY = {"MAX_REDELIVERIES": 1}
+
+    def given_up():
+        let_time_pass()
+        with pytest.raises(Exhausted):
+            deliver()
+
+    between(lambda: Thread(given_up).__enter__().result())
+    with pytest.raises(Exhausted):
+        deliver()
+    assert (effects(), the_record().state) == (0, "failed")
+
+
 def test_a_start_overtaken_by_a_running_one_waits_for_it(between):
     gate = Gate()
     others = []

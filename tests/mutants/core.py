@@ -46,7 +46,7 @@ MUTANTS = [
         "transactional.py",
         "return look.locked and seen.state is State.RUNNING",
         "return look.locked",
-        "tests/execution/test_deaths.py -k resolved_before",
+        "tests/execution/test_deaths.py -k exhausted_before",
     ),
     Mutant(
         "core: forget with a start that was shut down that an effect had begun",

@@ -235,7 +235,7 @@ MUTANTS = [
     Mutant(
         "want a result for what takes none",
         "contrib/celery.py",
-        '    return not signature["immutable"]',
+        '    return not signature.get("immutable")',
         "    return True",
         f"{CELERY} -k takes_it",
     ),
