@@ -954,7 +954,8 @@ def test_a_replay_without_a_stored_result_goes_on_where_nobody_takes_it(
             takes = next(numbers) == number
             return (transactional.s() if takes else transactional.si("next")).set(queue=queue.name)
 
-        return deliver(task, "key", **{place: [json.loads(json.dumps(CANVASES[canvas](step)))]})
+        signature = json.loads(json.dumps(CANVASES[canvas](step).set(task_id="next")))
+        return deliver(task, "key", **{place: [signature]})
 
     after(transactional)
     is_given = ["effect"] in [args for _, (args, _, _) in sent()]
