@@ -254,8 +254,8 @@ def test_no_batch_waits_for_the_disk():
     before = flushes()
     assert purge().records == 12
     assert flushes() == before
-    forgotten(1)
-    assert flushes() > before, "what is counted here"
+    # Somebody else's flush may be ours as well. (PostgreSQL manual, "commit_delay")
+    wait_until(lambda: forgotten(1) and flushes() > before, "a flush that is counted")
     assert not kept().filter(pk__in=pks).exists()
 
 
