@@ -22,6 +22,7 @@ class Expected(Runs):
             return self._lease_lost(attempt)
         record.effect_begun_at, attempt.begun = self.now, True
         record.policy = attempt.policy.name
+        record.lease_expires_at = self.now + LEASE
         return "marked"
 
     def renew(self, attempt: Attempt) -> str:
@@ -124,6 +125,7 @@ class Expected(Runs):
             return self._lease_lost(attempt)
         record = self.records[attempt.key]
         record.state, record.error_class = "in_doubt", ending.how
+        record.lease_expires_at = self.now + LEASE
         self.events[attempt.key].append("in_doubt")
         self.parked.setdefault((attempt.key, attempt.task_id), "in_doubt")
         return ending.how

@@ -48,6 +48,16 @@ def test_an_attempt_ends_no_doubt_but_its_own(machine, ending):
 
 
 @BOTH
+@pytest.mark.parametrize("acts", [True, False])
+def test_a_mark_and_a_doubt_have_a_whole_lease_however_late_they_come(machine, acts):
+    late = deliver(machine, HOLD_MARKED)
+    machine.pass_time(7)
+    machine.begin_effect(late)
+    machine.pass_time(25 if acts else 7)
+    machine.end(late, UNCLEAR, acts=acts)
+
+
+@BOTH
 @pytest.mark.parametrize("answer", ["happened", "did not"])
 def test_nobody_asks_while_the_provider_may_be_at_work(machine, answer):
     deliver(machine, ASK, UNCLEAR, acts=True)
