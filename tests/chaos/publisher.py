@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.deck import SENDING
 from tests.chaos.outside import Outside
-from tests.chaos.units import Unit, units
+from tests.chaos.units import FIRST, Unit, units
 
 #: Copies that may wait in the broker: enough that no worker is idle, and few enough that a fault
 #: that is ordered now strikes soon.
@@ -39,6 +39,7 @@ class Publisher:
         self._thread = threading.Thread(target=self._publish_all, name="publisher", daemon=True)
 
     def start(self) -> None:
+        self.order("freeze process body", FIRST.promises[0])
         self._thread.start()
 
     def stop(self) -> None:

@@ -63,7 +63,7 @@ def test_every_fault_at_once_loses_nothing_and_doubles_nothing():
 def test_a_storm_on_another_broker_keeps_every_promise(broker):
     if broker == "rabbitmq" and not RabbitMQ.program().exists():
         pytest.skip("RabbitMQ is not installed: apt-get install rabbitmq-server")
-    said(BROKER=broker, DELIVERIES=100, KILLS=4, SEED=11)  # many chains in many copies
+    said(BROKER=broker, DELIVERIES=100, KILLS=4, SEED=2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")

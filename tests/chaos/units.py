@@ -58,8 +58,13 @@ class Unit:
         return chord(group(members), body)
 
 
+#: Its first step is frozen while its copies come, so that even a storm of seconds defers a chain.
+FIRST = Unit("chain-0", "chain", ("transactional", "transactional"), 4, same_id=False, at_once=True)
+
+
 def units(chance: random.Random) -> Iterator[Unit]:
     """Units without end; one seed, one sequence."""
+    yield FIRST
     number = 0
     while True:
         number += 1

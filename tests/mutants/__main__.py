@@ -109,15 +109,16 @@ def main(only: str = "") -> int:
     print(f"{len(mutants)} mutants.", flush=True)
     if only and not passes_unbroken(mutants, workers):
         return 1
-    survivors = 0
+    survivors = []
     with ThreadPoolExecutor(workers) as pool:
         wrongs = pool.map(lambda mutant: survives(mutant, databases), mutants)
         for mutant, wrong in zip(mutants, wrongs, strict=True):
-            survivors += bool(wrong)
             print(f"  {'SURVIVED' if wrong else 'caught  '}  {mutant.breaks}", flush=True)
             if wrong:
+                survivors.append(f"{mutant.breaks}: {wrong.splitlines()[0]}")
                 print(f"            {wrong}", flush=True)
-    print(f"{len(mutants) - survivors} of {len(mutants)} mutants were caught.")
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants were caught.")
+    print(*survivors, sep="\n")
     return 1 if survivors else 0
 
 
