@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.model.record import TOLD, Ending, Policy
+from tests.model.record import MAX_REDELIVERIES, TOLD, Ending, Policy
 from tests.model.steps import TRANSACTIONAL
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "sqlite"])
@@ -162,3 +162,77 @@ def test_a_failure_brings_no_forgotten_effect_back(machine):
     record = machine.expected.records["a"]
     assert (record.state, record.effect_begun_at, record.policy) == ("failed", None, None)
     deliver(machine, TRANSACTIONAL, RETURNED)
+
+
+@BOTH
+def test_a_message_that_gave_up_waits_for_as_long_as_its_key_runs(machine):
+    held = deliver(machine, RETRY)
+    machine.deliver("a", NEW, "f", False, "truth", None, False, [], True)
+    machine.sweep("truth")
+    assert machine.expected.parked
+    machine.end(held, RETURNED, acts=True)
+    machine.sweep("truth")
+    assert not machine.expected.parked
+
+
+@BOTH
+def test_nobody_resolves_what_is_running(machine):
+    held = deliver(machine, HOLD)
+    machine.resolve("a", "truth", TOLD, True)
+    assert machine.expected.records["a"].state == "running"
+    machine.end(held, RETURNED, acts=True)
+
+
+@BOTH
+def test_an_effect_is_not_repeated_with_other_arguments(machine):
+    deliver(machine, RETRY, UNCLEAR, acts=True)
+    machine.deliver("a", NEW, "g", False, "truth", RETURNED, True, [], False)
+    assert machine.expected.records["a"].attempt == 1
+
+
+@BOTH
+def test_what_is_exhausted_does_not_run(machine):
+    for _ in range(MAX_REDELIVERIES):
+        machine.policies["a"] = HOLD_MARKED
+        machine.lapse("a", 0, acts=False, dies=True)
+    deliver(machine, HOLD_MARKED, RETURNED)
+    deliver(machine, HOLD_MARKED, RETURNED)
+    record = machine.expected.records["a"]
+    assert (record.state, record.attempt) == ("failed", MAX_REDELIVERIES)
+
+
+@BOTH
+def test_no_effect_begins_under_a_lease_that_has_run_out(machine):
+    late = stop(machine, HOLD_MARKED)
+    machine.begin_effect(late)
+    assert late not in machine.open
+    assert machine.expected.records["a"].effect_begun_at is None
+
+
+@BOTH
+def test_a_forgotten_key_has_forgotten_its_deaths(machine):
+    machine.policies["a"] = HOLD_MARKED
+    machine.lapse("a", NEW, acts=False, dies=True)
+    deliver(machine, HOLD_MARKED, REFUSED)
+    assert machine.expected.records["a"].deaths == 1
+    machine.pass_time(241)
+    deliver(machine, HOLD_MARKED, REFUSED)
+    assert machine.expected.records["a"].deaths is None
+
+
+@BOTH
+def test_a_purge_leaves_what_has_not_settled_however_old_it_is(machine):
+    stop(machine, HOLD)
+    machine.pass_time(241)
+    machine.purge()
+    assert machine.expected.records["a"].state == "running"
+
+
+@BOTH
+def test_the_retention_begins_at_the_end(machine):
+    held = deliver(machine, HOLD)
+    machine.pass_time(7)
+    machine.end(held, RETURNED, acts=True)
+    machine.pass_time(241 - 7)
+    deliver(machine, HOLD, RETURNED)
+    assert machine.expected.records["a"].attempt == 1
