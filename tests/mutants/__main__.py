@@ -118,7 +118,8 @@ def main(only: str = "") -> int:
                 survivors.append(f"{mutant.breaks}: {wrong.splitlines()[0]}")
                 print(f"            {wrong}", flush=True)
     print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants were caught.")
-    print(*survivors, sep="\n")
+    for survivor in survivors:
+        print(survivor)
     return 1 if survivors else 0
 
 
